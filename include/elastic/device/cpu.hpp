@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// Host memory and loops the compiler vectorizes.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <memory>
+#include <string_view>
+
+#include "elastic/span.hpp"
+
+namespace elastic::device {
+
+/// The calling thread's CPU.
+class Cpu {
+ public:
+  static constexpr std::string_view name = "cpu";
+  using memory = elastic::memory::Host;
+
+  /// `n` values, zero at first, on a cache line of their own.
+  template <class T>
+  class Buffer {
+   public:
+    explicit Buffer(std::size_t n) : data_(new (line) T[n]()), size_(n) {}
+    Span<T, memory> span() const { return {data_.get(), size_}; }
+    operator Span<T, memory>() const { return span(); }
+    operator Span<T const, memory>() const { return span(); }
+
+   private:
+    static constexpr std::align_val_t line{64};
+    struct Free {
+      void operator()(T* p) const { operator delete[](p, line); }
+    };
+    std::unique_ptr<T[], Free> data_;
+    std::size_t size_;
+  };
+
+  template <class T>
+  Buffer<T> allocate(std::size_t n) {
+    return Buffer<T>(n);
+  }
+
+  template <class T>
+  void copy(Span<T const, memory> from, Span<T, memory> to) {
+    std::copy_n(from.data(), from.size(), to.data());
+  }
+  template <class T>
+  void copy(Span<T, memory> from, Span<T, memory> to) {
+    copy(read(from), to);
+  }
+  template <class From, class T>
+  void download(Span<From, memory> from, Span<T> to) {
+    copy(from, to);
+  }
+  template <class From, class T>
+  void upload(Span<From> from, Span<T, memory> to) {
+    copy(from, to);
+  }
+
+  /// f(y[i], x[i]...) for every i. All views have the size of the first.
+  template <class F, class T, class... Ts>
+  void for_each(F f, Span<T, memory> y, Span<Ts, memory>... x) {
+    T* const out = y.data();
+    std::size_t const n = y.size();
+#pragma GCC ivdep
+    for (std::size_t i = 0; i < n; ++i) f(out[i], x.data()[i]...);
+  }
+
+  void synchronize() {}
+};
+
+}  // namespace elastic::device

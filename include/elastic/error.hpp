@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// What elastic throws. Every message says what went wrong, where, and what was expected or what to do.
+#pragma once
+
+#include <chrono>
+#include <cstdio>
+#include <stdexcept>
+#include <string>
+
+namespace elastic {
+
+/// The base of everything elastic throws.
+class Error : public std::runtime_error {
+ public:
+  explicit Error(std::string const& what) : std::runtime_error("elastic: " + what) {}
+};
+
+/// An option, a file key, an environment variable or a combination of them that cannot work.
+class ConfigError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// A data file that is not what its format promises: names file, offset and what was expected.
+class DataError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// Communication failed: names the rank and host it failed with, the operation, and the seconds waited.
+class TransportError : public Error {
+ public:
+  TransportError(int peer, std::string const& host, std::string const& operation,
+                 std::chrono::duration<double> waited, std::string const& why)
+      : Error(operation + " with rank " + std::to_string(peer) + (host.empty() ? "" : " on " + host) + ": " +
+              why + " (after " + seconds(waited) + ")"),
+        peer_(peer) {}
+
+  /// The rank it failed with; -1 if no single rank is to blame.
+  int peer() const { return peer_; }
+
+ protected:
+  static std::string seconds(std::chrono::duration<double> t) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.1f s", t.count());
+    return text;
+  }
+
+ private:
+  int peer_;
+};
+
+/// A wait reached its deadline.
+class Timeout : public TransportError {
+ public:
+  using TransportError::TransportError;
+};
+
+/// The peer's process or connection is gone.
+class PeerLost : public TransportError {
+ public:
+  using TransportError::TransportError;
+};
+
+/// A peer ended the job on purpose, with `abort(why)`.
+class Aborted : public TransportError {
+ public:
+  using TransportError::TransportError;
+};
+
+/// A peer sent something the protocol does not allow at this point (a wrong size, an unknown tag).
+class ProtocolError : public TransportError {
+ public:
+  using TransportError::TransportError;
+};
+
+}  // namespace elastic

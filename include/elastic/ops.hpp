@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// The elementwise arithmetic of the algorithms, written once for every device and every scalar.
+#pragma once
+
+#ifdef __CUDACC__
+#define ELASTIC_FN __host__ __device__
+#else
+#define ELASTIC_FN
+#endif
+
+namespace elastic::ops {
+
+/// y <- y + x
+struct Add {
+  template <class T>
+  ELASTIC_FN void operator()(T& y, T x) const {
+    y += x;
+  }
+};
+
+/// y <- y - x
+struct Subtract {
+  template <class T>
+  ELASTIC_FN void operator()(T& y, T x) const {
+    y -= x;
+  }
+};
+
+/// y <- by * y
+struct Scale {
+  double by;
+  template <class T>
+  ELASTIC_FN void operator()(T& y) const {
+    y *= T(by);
+  }
+};
+
+/// y <- y + by * x
+struct AddScaled {
+  double by;
+  template <class T>
+  ELASTIC_FN void operator()(T& y, T x) const {
+    y += T(by) * x;
+  }
+};
+
+/// d <- alpha (x - c): how far the elastic force moves x toward the center.
+struct Stretch {
+  double alpha;
+  template <class T>
+  ELASTIC_FN void operator()(T& d, T x, T c) const {
+    d = T(alpha) * (x - c);
+  }
+};
+
+/// d <- alpha (x - c); x <- x - d: the same force, applied at once to the worker that feels it.
+struct Retract {
+  double alpha;
+  template <class T>
+  ELASTIC_FN void operator()(T& d, T& x, T c) const {
+    d = T(alpha) * (x - c);
+    x -= d;
+  }
+};
+
+}  // namespace elastic::ops
