@@ -62,7 +62,6 @@ class Cpu {
   void for_each(F f, Span<T, memory> y, Span<Ts, memory>... x) {
     T* const out = y.data();
     std::size_t const n = y.size();
-#pragma GCC ivdep
     for (std::size_t i = 0; i < n; ++i) f(out[i], x.data()[i]...);
   }
 
