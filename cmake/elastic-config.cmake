@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+# find_package(elastic 0.1 CONFIG REQUIRED COMPONENTS mpi tcp): elastic::elastic, and elastic::<name> for every
+# component asked for.
+cmake_policy(PUSH)
+cmake_policy(VERSION 3.22)
+include(CMakeFindDependencyMacro)
+find_dependency(Threads)
+include("${CMAKE_CURRENT_LIST_DIR}/elastic-targets.cmake")
+include("${CMAKE_CURRENT_LIST_DIR}/elastic-components.cmake")
+
+set(elastic_FOUND TRUE)
+foreach(component IN LISTS elastic_FIND_COMPONENTS)
+  set(elastic_${component}_FOUND TRUE)
+  set(why)
+  if(component IN_LIST elastic_components)
+    elastic_find_component(${component})
+    if(NOT TARGET elastic::${component})
+      string(CONCAT why "component '${component}' needs ${elastic_needs_${component}}, which was not found "
+             "(Debian: ${elastic_debian_${component}})")
+    endif()
+  else()
+    list(JOIN elastic_components ", " known)
+    set(why "there is no component '${component}'; the components are ${known}")
+  endif()
+  if(why)
+    set(elastic_${component}_FOUND FALSE)
+    if(elastic_FIND_REQUIRED_${component})
+      set(elastic_FOUND FALSE)
+      string(APPEND elastic_NOT_FOUND_MESSAGE "elastic: ${why}. ")
+    endif()
+  endif()
+endforeach()
+cmake_policy(POP)
