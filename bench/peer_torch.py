@@ -1,0 +1,75 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Images per second of the benches' nets in PyTorch, on one thread: the peer that bench/training_speed compares with.
+
+Prints one line: net, memory format, images/s (the median over the steps). Exits with 77 where torch is missing.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+
+try:
+    import torch
+    from torch import nn
+except ImportError:
+    print("peer_torch: this Python has no torch (Debian: python3-torch)", file=sys.stderr)
+    sys.exit(77)
+
+
+def easgd_cifar():
+    return nn.Sequential(
+        nn.Conv2d(3, 64, 5), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(64, 128, 5), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(128, 64, 3), nn.ReLU(),
+        nn.Flatten(), nn.Linear(256, 256), nn.ReLU(), nn.Dropout(0.5), nn.Linear(256, 10)), (3, 28, 28)
+
+
+def async_easgd_cifar():
+    layers, channels = [], 3
+    for maps in (64, 128, 256, 512):
+        layers += [nn.Conv2d(channels, maps, 5, padding=2), nn.BatchNorm2d(maps, eps=1e-3), nn.ReLU(), nn.MaxPool2d(2)]
+        channels = maps
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(512 * 2 * 2, 10)), (3, 32, 32)
+
+
+def perceptron():
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10)), (1, 28, 28)
+
+
+NETS = {"easgd_cifar": easgd_cifar, "async_easgd_cifar": async_easgd_cifar, "perceptron": perceptron}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("net", choices=NETS)
+    parser.add_argument("--steps", type=int, default=20, help="timed steps, after three that are not")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--channels-last", action="store_true")
+    options = parser.parse_args()
+
+    torch.manual_seed(1)
+    torch.set_num_threads(1)
+    net, shape = NETS[options.net]()
+    images, labels = torch.randn(options.batch, *shape), torch.randint(0, 10, (options.batch,))
+    if options.channels_last:
+        net = net.to(memory_format=torch.channels_last)
+        images = images.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    loss = nn.CrossEntropyLoss()
+
+    times = []
+    for _ in range(3 + options.steps):
+        start = time.perf_counter()
+        optimizer.zero_grad(set_to_none=True)
+        loss(net(images), labels).backward()
+        optimizer.step()
+        times.append(time.perf_counter() - start)
+    form = "channels_last" if options.channels_last else "contiguous"
+    print(options.net, form, f"{options.batch / statistics.median(times[3:]):.1f}")
+
+
+if __name__ == "__main__":
+    main()

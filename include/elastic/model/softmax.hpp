@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// The loss of every net here: softmax cross-entropy of logits against labels, with its gradient.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <span>
+#include <string>
+
+#include "elastic/error.hpp"
+
+namespace elastic::model {
+
+/// How well a model does on `count` samples.
+struct Evaluation {
+  double loss_sum = 0;  ///< cross-entropies, summed; divide by count for their mean
+  long correct = 0;     ///< samples whose largest logit is that of the label
+  long count = 0;
+
+  double loss() const { return loss_sum / static_cast<double>(count); }
+  double accuracy() const { return static_cast<double>(correct) / static_cast<double>(count); }
+
+  Evaluation& operator+=(Evaluation const& other) {
+    loss_sum += other.loss_sum;
+    correct += other.correct;
+    count += other.count;
+    return *this;
+  }
+};
+
+/// Replaces each row of `logits` by the gradient of the mean loss with respect to it, and writes the class of
+/// its largest logit (the first of equals) to `predictions`.
+///
+/// `logits` holds predictions.size() rows of `classes` values; as many labels are read. Throws DataError for
+/// a label outside [0, classes).
+inline Evaluation softmax_cross_entropy(std::span<float> logits, std::span<int const> labels, int classes,
+                                        std::span<int> predictions) {
+  auto const width = static_cast<std::size_t>(classes);
+  std::size_t const rows = predictions.size();
+  float const share = 1 / static_cast<float>(rows);
+  Evaluation total{.count = static_cast<long>(rows)};
+  for (std::size_t i = 0; i < rows; ++i) {
+    if (labels[i] < 0 || labels[i] >= classes)
+      throw DataError("sample " + std::to_string(i) + " of a batch has label " + std::to_string(labels[i]) +
+                      "; expected 0 to " + std::to_string(classes - 1));
+    auto const label = static_cast<std::size_t>(labels[i]);
+    std::span<float> const row = logits.subspan(i * width, width);
+    std::size_t best = 0;
+    for (std::size_t k = 1; k < width; ++k)
+      if (row[k] > row[best]) best = k;
+    predictions[i] = static_cast<int>(best);
+    total.correct += best == label;
+
+    float const largest = row[best], aim = row[label];
+    float sum = 0;
+    for (float& value : row) sum += value = std::exp(value - largest);
+    total.loss_sum += std::log(static_cast<double>(sum)) + static_cast<double>(largest - aim);
+    for (float& value : row) value *= share / sum;
+    row[label] -= share;
+  }
+  return total;
+}
+
+}  // namespace elastic::model
