@@ -32,8 +32,8 @@ class TransportError : public Error {
  public:
   TransportError(int peer, std::string const& host, std::string const& operation,
                  std::chrono::duration<double> waited, std::string const& why)
-      : Error(operation + " with rank " + std::to_string(peer) + (host.empty() ? "" : " on " + host) + ": " +
-              why + " (after " + seconds(waited) + ")"),
+      : Error(operation + (peer < 0 ? "" : " with rank " + std::to_string(peer)) +
+              (host.empty() ? "" : " on " + host) + ": " + why + " (after " + seconds(waited) + ")"),
         peer_(peer) {}
 
   /// The rank it failed with; -1 if no single rank is to blame.

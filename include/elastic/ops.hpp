@@ -10,6 +10,15 @@
 
 namespace elastic::ops {
 
+/// y <- value
+struct Fill {
+  double value;
+  template <class T>
+  ELASTIC_FN void operator()(T& y) const {
+    y = T(value);
+  }
+};
+
 /// y <- y + x
 struct Add {
   template <class T>

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// Endless normal noise: the data of model::Quadratic.
+#pragma once
+
+#include <random>
+#include <vector>
+
+namespace elastic::data {
+
+/// Batches of n values from N(0, sigma^2); equal for equal seeds on one standard library.
+template <class T = float>
+class Noise {
+ public:
+  Noise(std::size_t n, T sigma, unsigned seed) : batch_(n), normal_(0, sigma), random_(seed) {}
+
+  std::vector<T> const& next() {
+    for (T& value : batch_) value = normal_(random_);
+    return batch_;
+  }
+
+ private:
+  std::vector<T> batch_;
+  std::normal_distribution<T> normal_;
+  std::mt19937_64 random_;
+};
+
+}  // namespace elastic::data

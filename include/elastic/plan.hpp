@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a training run is asked to do, apart from its three policies.
+#pragma once
+
+#include <atomic>
+
+#include "elastic/optimizer/sgd.hpp"
+
+namespace elastic {
+
+struct Plan {
+  long steps = 100;            ///< local steps of each worker
+  optimizer::Sgd sgd{};        ///< the local step
+  double steps_per_epoch = 1;  ///< how many of a worker's steps make an epoch, for schedules in epochs
+  int testers = 0;             ///< how many of the ranks, from the last, are testers
+  double test_every = 10;      ///< seconds from one snapshot of a tester to its next; 0: without a pause
+  bool same_start = true;      ///< all workers start from rank 0's parameters; false: each from its own
+  std::atomic<bool> const* stop =
+      nullptr;  ///< when true, every role ends after its current exchange (signal handlers)
+};
+
+}  // namespace elastic

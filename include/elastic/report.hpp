@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// What one rank did, and where its time went.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+
+#include "elastic/role.hpp"
+#include "elastic/traffic.hpp"
+
+namespace elastic {
+
+/// Seconds of one rank, by what it was doing. A worker's four add up to its time in the loop, but for the
+/// rule's own few instructions.
+struct Seconds {
+  double computing = 0;   ///< gradients and local steps
+  double exchanging = 0;  ///< arithmetic of the exchange, and starting messages
+  double waiting =
+      0;  ///< blocked until peers have arrived and their bytes are here; a server: until somebody asks
+  double loading = 0;  ///< blocked until the next batch is ready
+};
+
+/// Adds the time of its scope to one of them.
+class Stopwatch {
+ public:
+  explicit Stopwatch(double& into) : into_(into), start_(std::chrono::steady_clock::now()) {}
+  Stopwatch(Stopwatch const&) = delete;
+  ~Stopwatch() { into_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+
+ private:
+  double& into_;
+  std::chrono::steady_clock::time_point start_;
+};
+
+/// The outcome of Trainer::run on this rank.
+struct Report {
+  Role role = Role::worker;
+  long steps = 0;   ///< a worker's own steps
+  double loss = 0;  ///< a worker's last loss
+  std::uint64_t exchanges =
+      0;  ///< a worker's own; a server's: deltas added to the center; a tester's: snapshots
+  std::uint64_t duplicates = 0;  ///< deltas a server refused because it had them already
+  bool stopped = false;          ///< ended before `Plan::steps` because somebody asked for it
+  Seconds seconds;
+  Traffic traffic;  ///< of this rank's transport during the run
+};
+
+}  // namespace elastic

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a tester does: it takes snapshots of the center when it wants to and never makes anybody wait.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <thread>
+
+#include "elastic/concepts.hpp"
+#include "elastic/event.hpp"
+#include "elastic/plan.hpp"
+#include "elastic/report.hpp"
+#include "elastic/role.hpp"
+
+namespace elastic {
+
+template <PointToPoint Net, Device Dev, class T>
+class Tester {
+ public:
+  using View = Span<T, typename Dev::memory>;
+  Tester(Net& net, Layout layout, Plan const& plan) : net_(net), layout_(layout), plan_(plan) {}
+
+  /// Waits for its own schedule, then fetches the center into `center`; none after the last one, which comes
+  /// once training has ended.
+  std::optional<event::Snapshot> next_snapshot(View center) {
+    if (last_) return std::nullopt;
+    await_schedule();
+    Stopwatch const fetching(report_.seconds.exchanging);
+    Request request{report_.exchanges + 1, 0, 0};
+    Status status{};
+    net_.send(read(as_bytes(request)), layout_.holder(), tag::pull);
+    net_.receive(as_bytes(status), layout_.holder(), tag::status);
+    net_.receive(center, layout_.holder(), tag::center);
+    ++report_.exchanges;
+    last_ = status.stop != 0;
+    if (last_ && !ended_) net_.receive(Span<char>(), layout_.holder(), tag::ended);
+    return event::Snapshot{status.version, last_};
+  }
+
+  Report finish() {
+    report_.role = Role::tester;
+    return report_;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  /// Until the next test is due or training has ended, whichever comes first.
+  void await_schedule() {
+    Stopwatch const idle(report_.seconds.waiting);
+    for (;;) {
+      if (!ended_ && net_.probe()) {  // nothing but `ended` comes unasked
+        net_.receive(Span<char>(), layout_.holder(), tag::ended);
+        ended_ = true;
+      }
+      bool const asked_to_stop = plan_.stop && plan_.stop->load();
+      if (ended_ || (!asked_to_stop && Clock::now() >= due_)) break;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    due_ = Clock::now() +
+           std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(plan_.test_every));
+  }
+
+  Net& net_;
+  Layout layout_;
+  Plan const& plan_;
+  Report report_;
+  Clock::time_point due_ = Clock::now();
+  bool ended_ = false;
+  bool last_ = false;
+};
+
+}  // namespace elastic

@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a rule's worker program can say.
+#pragma once
+
+#include <algorithm>
+#include <optional>
+#include <string_view>
+#include <tuple>
+#include <utility>
+
+#include "elastic/center_desk.hpp"
+#include "elastic/concepts.hpp"
+#include "elastic/event.hpp"
+#include "elastic/optimizer/sgd.hpp"
+#include "elastic/plan.hpp"
+#include "elastic/report.hpp"
+#include "elastic/role.hpp"
+#include "elastic/state.hpp"
+
+namespace elastic {
+
+template <Transport Net, Trainable Model, DataSource<Model> Data, class... Os>
+class Worker {
+ public:
+  using T = typename Model::scalar;
+  using Dev = typename Model::device_type;
+  using Memory = typename Dev::memory;
+  using View = Span<T, Memory>;
+  Worker(Net& net, Layout layout, Model& model, Data& data, States<Dev, T>& states, Plan const& plan,
+         Os&... os)
+      : net_(net),
+        layout_(layout),
+        model_(model),
+        data_(data),
+        states_(states),
+        plan_(plan),
+        step_maker_(model.device(), plan.sgd, model.parameters(),
+                    plan.sgd.momentum > 0 ? velocity() : View()),
+        observers_(os...) {}
+
+  // -- the vocabulary of a worker program
+  // -----------------------------------------------------------------------------
+
+  /// Counts on to the next step; false when training ends.
+  bool next_step() {
+    agree_to_stop();
+    if (step_ >= 0 && plan_.sgd.schedule.decay == optimizer::Decay::plateau) watch_for_plateau();
+    if (report_.stopped || step_ + 1 >= plan_.steps) return false;
+    ++step_;
+    return true;
+  }
+  long step() const { return step_; }
+  int workers() const { return layout_.workers(); }
+
+  View parameters() { return model_.parameters(); }
+  View gradients() { return model_.gradients(); }
+  View velocity() {
+    auto zeros = allocate(model_.parameters().size());
+    model_.device().for_each(ops::Fill{0}, zeros.span());
+    return states_.get("velocity", zeros.span());
+  }
+  /// A vector that others can find by name; a copy of `initial` unless an earlier run left one.
+  View state(std::string_view name, View initial) { return states_.get(name, initial); }
+  auto allocate(std::size_t n) { return model_.device().template allocate<T>(n); }
+
+  void copy(View from, View to) {
+    Stopwatch const running(report_.seconds.exchanging);
+    model_.device().copy(read(from), to);
+  }
+  template <class F, class... S>
+  void for_each(F f, S... views) {
+    Stopwatch const running(report_.seconds.exchanging);
+    model_.device().for_each(f, views...);
+  }
+
+  /// The gradient of the next batch, taken where the local step wants it (Nesterov looks ahead).
+  void compute_gradient() {
+    auto const& batch = load();
+    Stopwatch const running(report_.seconds.computing);
+    step_maker_.look_ahead();
+    report_.loss = double(model_.gradient(batch));
+    epoch_loss_ += report_.loss;
+    tell(event::Step{net_.rank(), step_, plan_.steps, report_.loss, rate()});
+  }
+
+  /// The local step: x moves along the gradient.
+  void apply_gradient() {
+    Stopwatch const running(report_.seconds.computing);
+    for_groups([&](ParameterGroup const& group) { step_maker_.apply(gradients(), rate(), group); });
+    model_.device().synchronize();
+    ++report_.steps;
+  }
+
+  /// Only the velocity's half of the local step; returns it. Throws ConfigError with Nesterov's momentum,
+  /// which would look ahead along one worker's velocity and move along the sum of all.
+  View accumulate_velocity() {
+    if (plan_.sgd.looks_ahead())
+      throw ConfigError(
+          "velocities are summed with heavy-ball momentum only; set momentum_kind to heavy_ball, or average "
+          "gradients");
+    Stopwatch const running(report_.seconds.computing);
+    View const v = velocity();
+    optimizer::LocalStep<Dev, T> step(model_.device(), plan_.sgd, parameters(), v);
+    for_groups([&](ParameterGroup const& group) { step.accumulate(gradients(), rate(), group); });
+    ++report_.steps;
+    return v;
+  }
+
+  /// x becomes the sum over all workers.
+  void all_reduce(View x) requires Collective<Net> { start_all_reduce(x).wait(); }
+
+  /// The same while the caller goes on; wait() on what it returns.
+  [[nodiscard("wait() on it")]] auto start_all_reduce(View x) requires Collective<Net> {
+    Stopwatch const running(report_.seconds.exchanging);
+    auto travelling = net_.start_all_reduce(x);
+    return Exchange<decltype(travelling)>(*this, std::move(travelling));
+  }
+
+  /// Asks the server for its center, which arrives while the caller goes on; wait() on what it returns.
+  [[nodiscard("wait() on it")]] auto start_pull(View center) requires PointToPoint<Net> {
+    Stopwatch const running(report_.seconds.exchanging);
+    request_ = {report_.exchanges + 1, step_, report_.loss};
+    net_.send(read(as_bytes(request_)), layout_.holder(), tag::pull);
+    auto head = net_.start_receive(as_bytes(status_), layout_.holder(), tag::status);
+    auto body = net_.start_receive(center, layout_.holder(), tag::center);
+    return Pull<decltype(head), decltype(body)>(*this, std::move(head), std::move(body));
+  }
+
+  /// Sends the server what it shall add to its center, once for each pull.
+  void push(View delta) requires PointToPoint<Net> {
+    Stopwatch const running(report_.seconds.exchanging);
+    net_.send(read(delta), layout_.holder(), tag::push);
+    ++report_.exchanges;
+    if (status_.stop != 0) report_.stopped = true;
+    tell(event::Exchange{net_.rank(), step_, waited_});
+  }
+
+  /// Shows the center to testers that have asked; costs nothing when none has.
+  void publish([[maybe_unused]] View center) {
+    if constexpr (PointToPoint<Net>) {
+      if (layout_.testers == 0 || net_.rank() != layout_.holder()) return;
+      Stopwatch const running(report_.seconds.exchanging);
+      published_ = center;
+      if (!desk_) desk_.emplace(net_, model_.device(), layout_);
+      while (auto const asked = net_.probe()) {
+        desk_->receive_request(asked->source, tag::pull);
+        desk_->reply(asked->source, {report_.exchanges, 0}, center);
+      }
+    }
+  }
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /// Leaves the server, or ends the testers, and returns what happened.
+  Report finish() {
+    if constexpr (PointToPoint<Net>) {
+      if (layout_.servers > 0) {
+        request_ = {report_.exchanges, step_, report_.loss};
+        net_.send(read(as_bytes(request_)), layout_.holder(), tag::leave);
+      } else if (layout_.testers > 0 && net_.rank() == layout_.holder()) {
+        if (!desk_) publish(parameters());
+        desk_->end(report_.exchanges, published_);
+      }
+    }
+    report_.role = Role::worker;
+    return report_;
+  }
+
+ private:
+  /// A collective under way.
+  template <Ticket Travelling>
+  class Exchange {
+   public:
+    Exchange(Worker& worker, Travelling travelling) : worker_(&worker), travelling_(std::move(travelling)) {}
+    void wait() {
+      worker_->await([&] { travelling_.wait(); });
+      ++worker_->report_.exchanges;
+      worker_->met_ = true;
+      worker_->tell(event::Exchange{worker_->net_.rank(), worker_->step_, worker_->waited_});
+    }
+    bool done() { return travelling_.done(); }
+
+   private:
+    Worker* worker_;
+    Travelling travelling_;
+  };
+
+  /// A center under way.
+  template <Ticket Head, Ticket Body>
+  class Pull {
+   public:
+    Pull(Worker& worker, Head head, Body body)
+        : worker_(&worker), head_(std::move(head)), body_(std::move(body)) {}
+    void wait() {
+      worker_->await([&] {
+        head_.wait();
+        body_.wait();
+      });
+    }
+    bool done() { return head_.done() && body_.done(); }
+
+   private:
+    Worker* worker_;
+    Head head_;
+    Body body_;
+  };
+
+  template <class F>
+  void await(F finish) {
+    double const before = report_.seconds.waiting;
+    {
+      Stopwatch const waiting(report_.seconds.waiting);
+      finish();
+    }
+    waited_ = report_.seconds.waiting - before;
+  }
+
+  auto const& load() {
+    Stopwatch const loading(report_.seconds.loading);
+    return data_.next();
+  }
+
+  double rate() const {
+    return plan_.sgd.learning_rate *
+           plan_.sgd.schedule.at(step_, plan_.steps_per_epoch, layout_.workers(), plateau_count_);
+  }
+
+  /// Workers of a collective must stop at the same step, so they ask each other, right after an exchange
+  /// only: a rule that seldom communicates still seldom communicates. A server tells its workers instead
+  /// (Status::stop).
+  void agree_to_stop() {
+    if (!plan_.stop) return;
+    if (layout_.servers > 0 && plan_.stop->load()) report_.stopped = true;
+    if constexpr (Collective<Net>) {
+      if (layout_.servers > 0 || !std::exchange(met_, false)) return;
+      double votes = plan_.stop->load() ? 1 : 0;
+      await([&] { net_.all_reduce(Span<double>(&votes, 1)); });
+      if (votes > 0) report_.stopped = true;
+    }
+  }
+
+  /// At the end of an epoch, its mean loss; the mean over the workers too where they must keep the same rate.
+  void watch_for_plateau() {
+    long const epoch = std::max(1L, long(plan_.steps_per_epoch));
+    if ((step_ + 1) % epoch != 0) return;
+    double loss = std::exchange(epoch_loss_, 0) / double(epoch);
+    if constexpr (Collective<Net>) {
+      if (layout_.servers == 0) {
+        await([&] { net_.all_reduce(Span<double>(&loss, 1)); });
+        loss /= layout_.workers();
+      }
+    }
+    plateau_count_ = plateaus_.report(loss, plan_.sgd.schedule.threshold, plan_.sgd.schedule.patience);
+  }
+
+  template <class F>
+  void for_groups(F f) {
+    if constexpr (requires { model_.groups(); }) {
+      for (ParameterGroup const& group : model_.groups()) f(group);
+    } else {
+      f(ParameterGroup{0, model_.parameters().size(), ParameterKind::weight});
+    }
+  }
+
+  template <class Event>
+  void tell(Event const& e) {
+    std::apply([&](auto&... os) { notify(e, os...); }, observers_);
+  }
+
+  Net& net_;
+  Layout layout_;
+  Model& model_;
+  Data& data_;
+  States<Dev, T>& states_;
+  Plan const& plan_;
+  optimizer::LocalStep<Dev, T> step_maker_;
+  std::tuple<Os&...> observers_;
+  Report report_;
+  optimizer::PlateauCounter plateaus_;
+  int plateau_count_ = 0;
+  double epoch_loss_ = 0;
+  long step_ = -1;
+  double waited_ = 0;
+  bool met_ = false;
+  Request request_{};
+  Status status_{};
+  View published_;
+  struct NoDesk {};
+  template <class N>
+  struct DeskOf {
+    using type = NoDesk;
+  };
+  template <PointToPoint N>
+  struct DeskOf<N> {
+    using type = CenterDesk<N, Dev, T>;
+  };
+  std::optional<typename DeskOf<Net>::type> desk_;
+};
+
+}  // namespace elastic
