@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # cmake -D COMPILER=c++ -D SOURCE=refuse/x.cpp -D INCLUDES=a|b -P check_refusal.cmake
-# Fails unless SOURCE is refused by the compiler with the sentence in its first line, `// expect: <sentence>`.
+# Fails unless SOURCE is refused by the compiler with the sentence of its line `// expect: <sentence>`.
 cmake_minimum_required(VERSION 3.22)
-file(STRINGS "${SOURCE}" expect REGEX "^// expect: " LIMIT_COUNT 1)
-string(REGEX REPLACE "^// expect: *" "" expect "${expect}")
-if(expect STREQUAL "")
+file(READ "${SOURCE}" text)
+string(REGEX MATCH "// expect: *([^\n]+)" line "${text}")
+set(expect "${CMAKE_MATCH_1}")
+if(NOT expect)
   message(FATAL_ERROR "${SOURCE} has no line '// expect: <sentence>'")
 endif()
 string(REPLACE "|" ";" includes "${INCLUDES}")
