@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a rank waits for memory that another process writes: spin, then yield, then sleep in the kernel.
+#pragma once
+
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <climits>
+#include <cstdint>
+#include <ctime>
+
+namespace elastic::transport::detail {
+
+static_assert(std::atomic<std::uint32_t>::is_always_lock_free &&
+                  std::atomic<std::uint64_t>::is_always_lock_free,
+              "atomics that hide a lock do not work between processes");
+
+/// Sleeps while `word` holds `expected`, at most `limit`. May return early; the caller looks again.
+inline void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected,
+                       std::chrono::nanoseconds limit) {
+  auto const seconds = std::chrono::duration_cast<std::chrono::seconds>(limit);
+  timespec const until{static_cast<time_t>(seconds.count()), static_cast<long>((limit - seconds).count())};
+  ::syscall(SYS_futex, &word, FUTEX_WAIT, expected, &until, nullptr, 0);
+}
+
+inline void futex_wake(std::atomic<std::uint32_t>& word) {
+  ::syscall(SYS_futex, &word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+}
+
+/// Decides how long to stay awake. A wake through the kernel costs 25 to 40 us between cores, so a rank that
+/// has a core of its own spins for longer than that; ranks that share cores give way almost at once.
+class Backoff {
+ public:
+  explicit Backoff(bool crowded) : spins_(crowded ? 20 : 3000), awake_(spins_ + (crowded ? 50 : 200)) {}
+
+  /// True after a short pause; false when it is time to sleep.
+  bool pause() {
+    if (turn_ >= awake_) return false;
+    if (++turn_ <= spins_) {
+#if defined(__x86_64__) || defined(__i386__)
+      __builtin_ia32_pause();
+#elif defined(__aarch64__)
+      asm volatile("yield");
+#endif
+    } else {
+      ::sched_yield();
+    }
+    return true;
+  }
+  void reset() { turn_ = 0; }
+
+ private:
+  int spins_;
+  int awake_;
+  int turn_ = 0;
+};
+
+}  // namespace elastic::transport::detail

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+// One rank's place in a shared-memory job: how the ranks find each other, wait for each other, notice that
+// one has died, and stop together. What they exchange is the business of shared_messages and
+// shared_collectives.
+#pragma once
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+
+#include "elastic/error.hpp"
+#include "elastic/transport/detail/futex.hpp"
+#include "elastic/transport/detail/shared_layout.hpp"
+#include "elastic/transport/detail/shared_object.hpp"
+
+namespace elastic {
+
+/// How a rank joins a job in shared memory.
+struct SharedMemoryOptions {
+  std::string job;  // the same for all ranks, no two jobs of a user at once: letters, digits, '.', '_', '-'
+  int rank = 0;     // 0 .. size-1
+  int size = 1;
+  std::chrono::duration<double> timeout = std::chrono::seconds(60);  // of joining and of every later wait
+  std::size_t memory = std::size_t(128)
+                       << 20;  // upper bound for message rings and collectives; rank 0's counts
+};
+
+namespace transport::detail {
+
+class SharedJob {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  explicit SharedJob(SharedMemoryOptions const& options) : options_(checked(options)) {
+    crowded_ = static_cast<unsigned>(options.size) > std::max(1u, std::thread::hardware_concurrency());
+    if (rank() == 0)
+      found();
+    else
+      join();
+  }
+  SharedJob(SharedJob const&) = delete;
+  SharedJob& operator=(SharedJob const&) = delete;
+  ~SharedJob() { leave(); }
+
+  int rank() const { return options_.rank; }
+  int size() const { return options_.size; }
+  std::chrono::duration<double> timeout() const { return options_.timeout; }
+  Layout const& layout() const { return *layout_; }
+  std::byte* base() const { return mapping_->data(); }
+  Member& member(int rank) const { return layout_->member(base(), rank); }
+
+  /// Tells `rank` that something it may wait for has been stored. Both that store and this load are
+  /// sequentially consistent, as are the sleeper's store of `asleep` and its last look: one of the two sees
+  /// the other.
+  void wake(int rank) const {
+    Member& m = member(rank);
+    if (m.asleep.load() == 0) return;
+    m.bell.fetch_add(1);
+    futex_wake(m.bell);
+  }
+
+  /// Has this rank ended, with or without saying so? Reads /proc unless the rank has left or is a thread of
+  /// this process: not for fast paths.
+  std::optional<std::string> gone(int rank) const {
+    Member& m = member(rank);
+    auto const state = m.state.load();
+    if (state == Member::left) return "it has left the job";
+    if (state == Member::joined && m.process.pid != ::getpid() && !alive(m.process))
+      return "its process " + std::to_string(m.process.pid) + " has died";
+    return std::nullopt;
+  }
+
+  bool has_left(int rank) const { return member(rank).state.load() == Member::left; }
+
+  void abort(std::string_view why) const {
+    JobHeader& h = Layout::header(base());
+    std::uint32_t expected = JobHeader::none;
+    if (h.abort.compare_exchange_strong(expected, JobHeader::being_written)) {
+      h.abort_rank = rank();
+      why.copy(h.abort_reason.data(), h.abort_reason.size() - 1);
+      h.abort.store(JobHeader::aborted);
+    }
+    for (int r = 0; r < size(); ++r) wake(r);
+  }
+  bool aborted() const { return Layout::header(base()).abort.load() == JobHeader::aborted; }
+  [[noreturn]] void throw_aborted(char const* operation, std::chrono::duration<double> waited) const {
+    JobHeader const& h = Layout::header(base());
+    throw Aborted(h.abort_rank, "", operation, waited,
+                  "it ended the job: " + std::string(h.abort_reason.data()));
+  }
+
+  /// Repeats `step` until `done`. Throws Aborted; PeerLost for the rank that `lost` returns, with its reason;
+  /// Timeout at the deadline, naming the rank that `late` returns (-1: none in particular).
+  template <class Step, class Done, class Lost, class Late>
+  void wait(char const* operation, Step step, Done done, Lost lost, Late late) const {
+    step();
+    if (done()) return;
+    auto const start = Clock::now();
+    auto const deadline = start + std::chrono::duration_cast<Clock::duration>(options_.timeout);
+    auto next_look = start + look_every;
+    Backoff backoff(crowded_);
+    Member& me = member(rank());
+    for (unsigned turn = 1;; ++turn) {
+      bool const moved = step();
+      if (done()) return;
+      if (aborted()) throw_aborted(operation, Clock::now() - start);
+      if (moved) backoff.reset();
+      bool slept = false;
+      if (!backoff.pause()) {
+        me.asleep.store(1);
+        auto const bell = me.bell.load();
+        if (!step() && !done() && !aborted()) {
+          futex_wait(me.bell, bell, std::min<std::chrono::nanoseconds>(look_every, deadline - Clock::now()));
+          slept = true;
+        }
+        me.asleep.store(0);
+      }
+      if (!slept && turn % 64 != 0) continue;
+      auto const now = Clock::now();
+      if (now >= next_look) {
+        next_look = now + look_every;
+        if (std::optional<std::pair<int, std::string>> const who = lost()) {
+          step();  // what it did before it went still counts
+          if (done()) return;
+          if (aborted()) throw_aborted(operation, now - start);
+          throw PeerLost(who->first, "", operation, now - start, who->second);
+        }
+      }
+      if (now >= deadline) throw Timeout(late(), "", operation, now - start, "no answer");
+    }
+  }
+
+ private:
+  static constexpr std::chrono::milliseconds look_every{50};
+
+  static SharedMemoryOptions const& checked(SharedMemoryOptions const& o) {
+    if (o.size < 1 || o.rank < 0 || o.rank >= o.size)
+      throw ConfigError("shared memory: rank " + std::to_string(o.rank) + " of " + std::to_string(o.size) +
+                        ": expected a size of at least 1 and 0 <= rank < size");
+    auto const allowed = [](char c) {
+      return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+             c == '_' || c == '-';
+    };
+    if (o.job.empty() || o.job.size() > 100 || !std::all_of(o.job.begin(), o.job.end(), allowed))
+      throw ConfigError("shared memory: job name '" + o.job +
+                        "': expected 1 to 100 letters, digits, '.', '_' or '-'");
+    if (!(o.timeout.count() > 0 && o.timeout < std::chrono::hours(24 * 365)))
+      throw ConfigError("shared memory: timeout of " + std::to_string(o.timeout.count()) +
+                        " s: expected more than 0 and less than a year");
+    return o;
+  }
+  std::string object_name() const { return "/elastic-" + std::to_string(::geteuid()) + "-" + options_.job; }
+
+  /// Rank 0: makes the segment, waits until every rank has joined, and takes its name away: from then on
+  /// nothing can be left behind, however the ranks end.
+  void found() {
+    layout_.emplace(Geometry::fit(static_cast<std::size_t>(size()), options_.memory));
+    auto object = NamedObject::create(object_name(), options_.job, layout_->total());
+    mapping_ = object.mapping();
+    layout_->construct(base());
+    JobHeader& header = Layout::header(base());
+    header.version = JobHeader::current_version;
+    header.owner = this_process();
+    if (header.owner.started == 0)
+      throw Error("shared memory: cannot read /proc/self/stat: is /proc mounted?");
+    member(0).process = header.owner;
+    member(0).state.store(Member::joined);
+    header.phase.store(JobHeader::forming);
+    try {
+      auto const missing = [this] {
+        for (int r = 1; r < size(); ++r)
+          if (member(r).state.load() < Member::joined) return r;
+        return -1;
+      };
+      wait(
+          "waiting to join", [] { return false; }, [&] { return missing() < 0; },
+          [this] { return any_gone(); }, missing);
+    } catch (...) {
+      leave();
+      throw;
+    }
+    header.phase.store(JobHeader::running);
+    for (int r = 1; r < size(); ++r) wake(r);
+  }
+
+  /// The others: find the segment of a living rank 0, take a place in it, and wait until all have.
+  void join() {
+    auto const start = Clock::now();
+    auto pause = std::chrono::milliseconds(1);
+    std::string seen = "it has not started";
+    while (!(mapping_ = find_living(seen))) {
+      if (Clock::now() - start > options_.timeout)
+        throw Timeout(0, "", "joining job '" + options_.job + "' in shared memory", Clock::now() - start,
+                      seen);
+      std::this_thread::sleep_for(pause);
+      pause = std::min(pause * 2, std::chrono::milliseconds(20));
+    }
+    JobHeader& header = Layout::header(base());
+    layout_.emplace(header.geometry);
+    std::uint32_t expected = Member::absent;
+    Member& me = member(rank());
+    if (!me.state.compare_exchange_strong(expected, Member::arriving)) {
+      mapping_.reset();
+      throw ConfigError("shared memory: rank " + std::to_string(rank()) + " of job '" + options_.job +
+                        "' has been taken by another process");
+    }
+    me.process = this_process();
+    me.state.store(Member::joined);
+    wake(0);
+    try {
+      wait(
+          "waiting for all ranks to join", [] { return false; },
+          [&] { return header.phase.load() == JobHeader::running; }, [this] { return any_gone(); },
+          [] { return 0; });
+    } catch (...) {
+      leave();
+      throw;
+    }
+  }
+
+  std::shared_ptr<Mapping> find_living(std::string& seen) const {
+    auto mapping = NamedObject::open(object_name());
+    if (!mapping) return nullptr;
+    if (mapping->size() < sizeof(JobHeader)) return nullptr;
+    JobHeader const& header = Layout::header(mapping->data());
+    if (header.phase.load() != JobHeader::forming) return nullptr;
+    if (!alive(header.owner)) {
+      seen = "found only what dead process " + std::to_string(header.owner.pid) +
+             " left (ranks in containers must share a PID namespace)";
+      return nullptr;
+    }
+    if (header.version != JobHeader::current_version || Layout(header.geometry).total() != mapping->size())
+      throw ConfigError("shared memory: rank 0 of job '" + options_.job + "' was built with another elastic");
+    if (header.geometry.size != static_cast<std::size_t>(size()))
+      throw ConfigError("shared memory: job '" + options_.job + "' has " +
+                        std::to_string(header.geometry.size) + " ranks, but rank " + std::to_string(rank()) +
+                        " was started with a size of " + std::to_string(size()));
+    return mapping;
+  }
+
+  std::optional<std::pair<int, std::string>> any_gone() const {
+    for (int r = 0; r < size(); ++r)
+      if (auto const why = r == rank() ? std::nullopt : gone(r)) return std::pair{r, *why};
+    return std::nullopt;
+  }
+
+  void leave() {
+    if (!mapping_ || !layout_) return;
+    member(rank()).state.store(Member::left);
+    for (int r = 0; r < size(); ++r) wake(r);
+  }
+
+  SharedMemoryOptions options_;
+  bool crowded_ = false;
+  std::shared_ptr<Mapping> mapping_;
+  std::optional<Layout> layout_;
+};
+
+}  // namespace transport::detail
+}  // namespace elastic

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+// What lies where in the segment of a shared-memory job. Counters only grow; each is written by one rank.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <new>
+
+#include "elastic/transport/detail/shared_object.hpp"
+
+namespace elastic::transport::detail {
+
+inline constexpr std::size_t cache_line = 64;
+
+/// How large the parts of a segment are.
+struct Geometry {
+  static constexpr std::size_t slots = 4;   // a ring: larger than L2 and smaller than L3 with 512 KiB each
+  static constexpr std::size_t stages = 4;  // pieces of an all-reduce in flight
+
+  std::size_t size = 0;         // ranks
+  std::size_t slot_bytes = 0;   // one slot of the ring from one rank to another
+  std::size_t stage_bytes = 0;  // one piece of a collective
+
+  /// The largest slots and stages, at most 512 and 256 KiB and at least 4 KiB each, whose sum over all ranks
+  /// and pairs stays within `memory` bytes (half for each).
+  static Geometry fit(std::size_t size, std::size_t memory) {
+    Geometry g{size, 512 * 1024, 256 * 1024};
+    while (g.slot_bytes > 4096 && size * (size - 1) * slots * g.slot_bytes > memory / 2) g.slot_bytes /= 2;
+    while (g.stage_bytes > 4096 && size * stages * g.stage_bytes > memory / 2) g.stage_bytes /= 2;
+    return g;
+  }
+};
+
+/// The start of a message; a short one is all here.
+struct alignas(cache_line) Head {
+  std::atomic<std::uint64_t> stamp;  // the number of the message, counted from 1, once the rest is written
+  std::uint64_t bytes;
+  std::int32_t tag;
+  static constexpr std::size_t inline_bytes = 232;
+  std::array<std::byte, inline_bytes> payload;
+};
+static_assert(sizeof(Head) == 256);
+
+/// One ordered pair of ranks: the heads of all messages in order, and the payload of long ones in the slots.
+struct Link {
+  static constexpr std::size_t heads = 32;
+  alignas(cache_line) std::atomic<std::uint64_t> heads_read;     // by the receiver
+  alignas(cache_line) std::atomic<std::uint64_t> slots_filled;   // by the sender
+  alignas(cache_line) std::atomic<std::uint64_t> slots_drained;  // by the receiver
+  std::array<Head, heads> head;
+};
+
+/// One rank, as the others see it.
+struct Member {
+  enum State : std::uint32_t { absent, arriving, joined, left };
+  alignas(cache_line) std::atomic<std::uint32_t> state;
+  ProcessId process;  // valid from `joined` on
+  alignas(cache_line) std::atomic<std::uint32_t> asleep;
+  std::atomic<std::uint32_t> bell;  // what the rank sleeps on
+  alignas(cache_line) std::atomic<std::uint64_t> staged;
+  std::atomic<std::uint64_t> summed;
+  std::atomic<std::uint64_t> collected;
+  std::atomic<std::uint64_t> regrouped;
+  std::array<std::atomic<std::uint64_t>, Geometry::stages>
+      shape;  // of the operation a staged piece is part of
+};
+
+/// The start of the segment.
+struct JobHeader : Owned {
+  static constexpr std::uint32_t current_version = 1;
+  enum Phase : std::uint32_t { being_made, forming, running };
+  enum Abort : std::uint32_t { none, being_written, aborted };
+
+  std::uint32_t version;
+  Geometry geometry;
+  alignas(cache_line) std::atomic<std::uint32_t> phase;
+  alignas(cache_line) std::atomic<std::uint32_t> abort;
+  std::int32_t abort_rank;
+  std::array<char, 512> abort_reason;
+};
+
+/// Finds the parts of a mapped segment.
+class Layout {
+ public:
+  explicit Layout(Geometry const& g)
+      : geometry_(g),
+        links_(sizeof(JobHeader) + g.size * sizeof(Member)),
+        stages_(round_up(links_ + g.size * g.size * sizeof(Link))),
+        slots_(stages_ + g.size * Geometry::stages * g.stage_bytes),
+        total_(slots_ + g.size * (g.size - 1) * Geometry::slots * g.slot_bytes) {}
+
+  Geometry const& geometry() const { return geometry_; }
+  std::size_t total() const { return total_; }
+
+  static JobHeader& header(std::byte* base) { return *std::launder(reinterpret_cast<JobHeader*>(base)); }
+  Member& member(std::byte* base, int rank) const {
+    return *std::launder(reinterpret_cast<Member*>(base + sizeof(JobHeader)) + rank);
+  }
+  Link& link(std::byte* base, int from, int to) const {
+    return *std::launder(reinterpret_cast<Link*>(base + links_) + at(from) * geometry_.size + at(to));
+  }
+  std::byte* stage(std::byte* base, int rank, std::uint64_t piece) const {
+    return base + stages_ + (at(rank) * Geometry::stages + piece % Geometry::stages) * geometry_.stage_bytes;
+  }
+  std::byte* slot(std::byte* base, int from, int to, std::uint64_t number) const {
+    std::size_t const pair = at(from) * (geometry_.size - 1) + at(to) - (to > from ? 1 : 0);
+    return base + slots_ + (pair * Geometry::slots + number % Geometry::slots) * geometry_.slot_bytes;
+  }
+
+  /// Begins the life of every counter; the memory is zero already.
+  void construct(std::byte* base) const {
+    (new (base) JobHeader())->geometry = geometry_;
+    for (std::size_t r = 0; r < geometry_.size; ++r)
+      new (base + sizeof(JobHeader) + r * sizeof(Member)) Member();
+    for (std::size_t i = 0; i < geometry_.size * geometry_.size; ++i)
+      new (base + links_ + i * sizeof(Link)) Link();
+  }
+
+ private:
+  static std::size_t at(int rank) { return static_cast<std::size_t>(rank); }
+  static std::size_t round_up(std::size_t bytes) { return (bytes + 4095) / 4096 * 4096; }
+
+  Geometry geometry_;
+  std::size_t links_;
+  std::size_t stages_;
+  std::size_t slots_;
+  std::size_t total_;
+};
+
+}  // namespace elastic::transport::detail

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+// Messages between the ranks of a shared-memory job, as seen by one rank: what it sends, what it has posted a
+// receive for, and what has arrived unasked. Heads travel apart from the payload of long messages, so a short
+// control message overtakes a bulk one that nobody has asked for yet.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <list>
+#include <optional>
+#include <vector>
+
+#include "elastic/concepts.hpp"
+#include "elastic/traffic.hpp"
+#include "elastic/transport/detail/shared_job.hpp"
+
+namespace elastic::transport::detail {
+
+struct Send {
+  std::byte const* data;
+  std::size_t bytes;
+  int peer;
+  int tag;
+  std::size_t moved = 0;
+  bool finished = false;
+};
+
+struct Receive {
+  std::byte* data;
+  std::size_t bytes;
+  int peer;
+  int tag;
+  bool finished = false;
+  std::optional<std::size_t> wrong_size = std::nullopt;  // the size of the message, where it is not `bytes`
+};
+
+class SharedMessages {
+ public:
+  SharedMessages(SharedJob& job, Traffic& traffic)
+      : job_(job),
+        traffic_(traffic),
+        slot_bytes_(job.layout().geometry().slot_bytes),
+        outboxes_(static_cast<std::size_t>(job.size())),
+        inboxes_(static_cast<std::size_t>(job.size())) {}
+
+  void start(Send& send) {
+    ++traffic_.sent_messages;
+    traffic_.sent_bytes += send.bytes;
+    out(send.peer).waiting.push_back(&send);
+    while (push(send.peer)) {
+    }
+  }
+  void start(Receive& receive) {
+    auto& arrivals = in(receive.peer).arrivals;
+    pull(receive.peer);
+    auto const found = std::find_if(arrivals.begin(), arrivals.end(),
+                                    [&](Arrival const& a) { return a.unclaimed() && a.tag == receive.tag; });
+    if (found == arrivals.end())
+      in(receive.peer).posted.push_back(&receive);
+    else
+      claim(receive.peer, found, receive);
+  }
+
+  /// Moves whatever can move now; true if something did.
+  bool progress() {
+    bool moved = false;
+    for (int r = 0; r < job_.size(); ++r)
+      if (r != job_.rank()) moved = (int(push(r)) | int(pull(r))) != 0 || moved;
+    return moved;
+  }
+
+  /// The oldest unclaimed message of the next source that has one.
+  std::optional<Envelope> probe() {
+    for (int i = 0; i < job_.size(); ++i) {
+      int const source = (next_source_ + i) % job_.size();
+      for (Arrival const& a : in(source).arrivals) {
+        if (!a.unclaimed()) continue;
+        next_source_ = (source + 1) % job_.size();
+        return Envelope{source, a.tag, a.bytes};
+      }
+    }
+    return std::nullopt;
+  }
+
+  /// Forgets a receive: its buffer will not be written any more. Its message is lost if it has begun to
+  /// arrive.
+  void cancel(Receive& receive) {
+    std::erase(in(receive.peer).posted, &receive);
+    for (Arrival& a : in(receive.peer).arrivals)
+      if (a.receive == &receive) a.receive = nullptr, a.discarded = true;
+  }
+  /// Forgets a send: its buffer will not be read any more. If the peer has been promised the message, nothing
+  /// more can be sent to it.
+  void cancel(Send& send) {
+    Outbox& box = out(send.peer);
+    std::erase(box.waiting, &send);
+    if (std::erase(box.streaming, &send) != 0) box.broken = true;
+  }
+  bool broken(int peer) { return out(peer).broken; }
+
+ private:
+  static constexpr std::size_t keep_bytes =
+      64 * 1024;                                     // unclaimed messages up to this leave the ring unasked
+  static constexpr std::size_t keep_messages = 256;  // of one source, before it has to wait
+
+  struct Outbox {
+    std::deque<Send*> waiting;    // not announced yet
+    std::deque<Send*> streaming;  // announced, payload on its way
+    std::uint64_t heads = 0;
+    std::uint64_t slots = 0;
+    bool broken = false;
+  };
+  struct Arrival {
+    std::size_t bytes;
+    int tag;
+    Receive* receive = nullptr;
+    bool discarded = false;
+    bool keeping = false;  // `kept` receives what nobody has asked for
+    std::size_t moved = 0;
+    std::vector<std::byte> kept = {};
+
+    bool unclaimed() const { return receive == nullptr && !discarded; }
+  };
+  struct Inbox {
+    std::list<Arrival> arrivals;  // unclaimed, or still arriving, in the order of their heads
+    std::deque<Receive*> posted;  // without a message so far
+    std::uint64_t heads = 0;
+    std::uint64_t slots = 0;
+  };
+  using Place = std::list<Arrival>::iterator;
+
+  Outbox& out(int peer) { return outboxes_[static_cast<std::size_t>(peer)]; }
+  Inbox& in(int peer) { return inboxes_[static_cast<std::size_t>(peer)]; }
+
+  bool push(int peer) {
+    Outbox& box = out(peer);
+    if (box.broken || (box.waiting.empty() && box.streaming.empty())) return false;
+    Link& link = job_.layout().link(job_.base(), job_.rank(), peer);
+    bool moved = false;
+    while (!box.waiting.empty() && box.heads - link.heads_read.load() < Link::heads) {
+      Send& send = *box.waiting.front();
+      box.waiting.pop_front();
+      Head& head = link.head[box.heads % Link::heads];
+      head.bytes = send.bytes;
+      head.tag = send.tag;
+      if (send.bytes <= Head::inline_bytes) {
+        if (send.bytes != 0) std::memcpy(head.payload.data(), send.data, send.bytes);
+        send.finished = true;
+      } else {
+        box.streaming.push_back(&send);
+      }
+      head.stamp.store(++box.heads);
+      moved = true;
+    }
+    if (!box.streaming.empty() && box.slots - link.slots_drained.load() < Geometry::slots) {
+      Send& send = *box.streaming.front();
+      std::size_t const count = std::min(slot_bytes_, send.bytes - send.moved);
+      std::memcpy(job_.layout().slot(job_.base(), job_.rank(), peer, box.slots), send.data + send.moved,
+                  count);
+      send.moved += count;
+      if (send.moved == send.bytes) {
+        box.streaming.pop_front();
+        send.finished = true;
+      }
+      link.slots_filled.store(++box.slots);
+      moved = true;
+    }
+    if (moved) job_.wake(peer);
+    return moved;
+  }
+
+  bool pull(int source) {
+    Inbox& box = in(source);
+    Link& link = job_.layout().link(job_.base(), source, job_.rank());
+    bool moved = false;
+    for (; box.arrivals.size() < keep_messages || !box.posted.empty(); moved = true) {
+      Head const& head = link.head[box.heads % Link::heads];
+      if (head.stamp.load() != box.heads + 1) break;
+      accept(source, head);
+      link.heads_read.store(++box.heads);
+    }
+    if (drain(source, link)) moved = true;
+    if (moved) job_.wake(source);
+    return moved;
+  }
+
+  void accept(int source, Head const& head) {
+    Inbox& box = in(source);
+    bool const whole = head.bytes <= Head::inline_bytes;
+    auto const wanted = std::find_if(box.posted.begin(), box.posted.end(),
+                                     [&](Receive const* r) { return r->tag == head.tag; });
+    Receive* const receive = wanted == box.posted.end() ? nullptr : *wanted;
+    if (receive != nullptr) box.posted.erase(wanted);
+    if (receive != nullptr && whole && receive->bytes == head.bytes) {
+      if (head.bytes != 0) std::memcpy(receive->data, head.payload.data(), head.bytes);
+      complete(*receive);
+      return;
+    }
+    auto const place = box.arrivals.insert(box.arrivals.end(), Arrival{head.bytes, head.tag});
+    if (whole) {
+      place->kept.assign(head.payload.begin(),
+                         head.payload.begin() + static_cast<std::ptrdiff_t>(head.bytes));
+      place->keeping = true;
+      place->moved = head.bytes;
+    }
+    if (receive != nullptr) claim(source, place, *receive);
+  }
+
+  void claim(int source, Place place, Receive& receive) {
+    if (receive.bytes != place->bytes) {
+      receive.wrong_size = place->bytes;
+      receive.finished = true;
+      place->discarded = true;
+    } else {
+      place->receive = &receive;
+      if (place->keeping && place->moved != 0) std::memcpy(receive.data, place->kept.data(), place->moved);
+    }
+    place->keeping = false;
+    place->kept = {};
+    finish_if_complete(source, place);
+  }
+
+  /// Takes one slot of payload out of the ring, if its message has somewhere to go.
+  bool drain(int source, Link& link) {
+    Inbox& box = in(source);
+    if (box.arrivals.empty() || link.slots_filled.load() == box.slots) return false;
+    auto const arriving = [](Arrival const& a) { return a.moved < a.bytes; };
+    auto const place = std::find_if(box.arrivals.begin(), box.arrivals.end(), arriving);
+    if (place == box.arrivals.end()) return false;  // its head has not been read yet
+    if (place->unclaimed() && !place->keeping) {
+      bool const in_the_way = std::any_of(std::next(place), box.arrivals.end(),
+                                          [&](Arrival const& a) { return !a.unclaimed() && arriving(a); });
+      if (place->bytes > keep_bytes && !in_the_way) return false;
+      place->keeping = true;
+      place->kept.resize(place->bytes);
+    }
+    std::size_t const count = std::min(slot_bytes_, place->bytes - place->moved);
+    std::byte const* const slot = job_.layout().slot(job_.base(), source, job_.rank(), box.slots);
+    if (place->receive != nullptr)
+      std::memcpy(place->receive->data + place->moved, slot, count);
+    else if (place->keeping)
+      std::memcpy(place->kept.data() + place->moved, slot, count);
+    place->moved += count;
+    link.slots_drained.store(++box.slots);
+    finish_if_complete(source, place);
+    return true;
+  }
+
+  void finish_if_complete(int source, Place place) {
+    if (place->moved < place->bytes || place->unclaimed()) return;
+    if (place->receive != nullptr) complete(*place->receive);
+    in(source).arrivals.erase(place);
+  }
+  void complete(Receive& receive) {
+    receive.finished = true;
+    ++traffic_.received_messages;
+    traffic_.received_bytes += receive.bytes;
+  }
+
+  SharedJob& job_;
+  Traffic& traffic_;
+  std::size_t slot_bytes_;
+  std::vector<Outbox> outboxes_;
+  std::vector<Inbox> inboxes_;
+  int next_source_ = 0;
+};
+
+}  // namespace elastic::transport::detail

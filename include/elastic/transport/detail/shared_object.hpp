@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+// The life of a named POSIX shared memory object: made whole or not at all, leased by its maker, replaced
+// when its maker has died, and gone from /dev/shm as soon as nobody needs to find it by name.
+#pragma once
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "elastic/error.hpp"
+#include "elastic/transport/detail/process.hpp"
+
+namespace elastic::transport::detail {
+
+/// A descriptor that closes itself, and with it the lease it may hold.
+class Descriptor {
+ public:
+  explicit Descriptor(int fd = -1) : fd_(fd) {}
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+/// The bytes of an object in this process.
+class Mapping {
+ public:
+  Mapping(int fd, std::size_t bytes)
+      : base_(::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)), bytes_(bytes) {
+    if (base_ == MAP_FAILED)
+      throw Error("shared memory: cannot map " + std::to_string(bytes) +
+                  " bytes: " + std::generic_category().message(errno));
+  }
+  Mapping(Mapping const&) = delete;
+  Mapping& operator=(Mapping const&) = delete;
+  ~Mapping() { ::munmap(base_, bytes_); }
+
+  std::byte* data() const { return static_cast<std::byte*>(base_); }
+  std::size_t size() const { return bytes_; }
+
+  /// Endpoints that are threads of one process share one mapping: its pages are entered once, and a thread
+  /// sanitizer sees both ends of an exchange.
+  static std::shared_ptr<Mapping> of(int fd) {
+    static std::mutex mutex;
+    static std::map<std::pair<dev_t, ino_t>, std::weak_ptr<Mapping>> known;
+    struct stat status {};
+    if (::fstat(fd, &status) != 0) throw Error("shared memory: " + std::generic_category().message(errno));
+    std::lock_guard const lock(mutex);
+    std::erase_if(known, [](auto const& entry) { return entry.second.expired(); });
+    auto& entry = known[{status.st_dev, status.st_ino}];
+    auto mapping = entry.lock();
+    if (!mapping) entry = mapping = std::make_shared<Mapping>(fd, static_cast<std::size_t>(status.st_size));
+    return mapping;
+  }
+
+ private:
+  void* base_;
+  std::size_t bytes_;
+};
+
+/// An object begins with the process that made it.
+struct Owned {
+  ProcessId owner;
+};
+
+/// The object's name, while it has one. Dropping a NamedObject that was made here removes the name.
+class NamedObject {
+ public:
+  /// Makes `bytes` of zeros named `name`, leased to this process, in place of what a dead process left.
+  /// Throws ConfigError if a live process holds the name or /dev/shm is too small.
+  static NamedObject create(std::string const& name, std::string const& job, std::size_t bytes) {
+    for (;;) {
+      Descriptor file(::shm_open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+      if (file.get() < 0) fail(name, "cannot create");
+      check_owner(file.get(), name);
+      if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
+        Owned head{};
+        bool const known = ::pread(file.get(), &head, sizeof head, 0) == ssize_t(sizeof head);
+        throw ConfigError("shared memory: job '" + job + "' is already running, rank 0 is pid " +
+                          (known && head.owner.pid != 0 ? std::to_string(head.owner.pid) : "not known yet"));
+      }
+      if (!is_named(file.get(), name)) continue;  // replaced between opening and locking it
+      if (size_of(file.get()) != 0) {             // nobody holds the lease: its maker is dead
+        ::shm_unlink(name.c_str());
+        continue;
+      }
+      NamedObject object(name, std::move(file));
+      reserve(object.file_.get(), job, bytes);
+      object.mapping_ = Mapping::of(object.file_.get());
+      return object;
+    }
+  }
+
+  /// The mapping of an object that another process has made; null while there is none.
+  static std::shared_ptr<Mapping> open(std::string const& name) {
+    Descriptor const file(::shm_open(name.c_str(), O_RDWR | O_CLOEXEC, 0600));
+    if (file.get() < 0) {
+      if (errno == ENOENT) return nullptr;
+      fail(name, "cannot open");
+    }
+    check_owner(file.get(), name);
+    return size_of(file.get()) == 0 ? nullptr : Mapping::of(file.get());
+  }
+
+  NamedObject(NamedObject&&) noexcept = default;
+  NamedObject& operator=(NamedObject&&) = delete;
+  ~NamedObject() {
+    if (file_.get() >= 0) ::shm_unlink(name_.c_str());
+  }
+  std::shared_ptr<Mapping> const& mapping() const { return mapping_; }
+
+ private:
+  NamedObject(std::string name, Descriptor file) : name_(std::move(name)), file_(std::move(file)) {}
+
+  [[noreturn]] static void fail(std::string const& name, char const* what) {
+    throw Error("shared memory: " + std::string(what) + " " + name + ": " +
+                std::generic_category().message(errno));
+  }
+  static std::size_t size_of(int fd) {
+    struct stat status {};
+    return ::fstat(fd, &status) == 0 ? static_cast<std::size_t>(status.st_size) : 0;
+  }
+  static void check_owner(int fd, std::string const& name) {
+    struct stat status {};
+    if (::fstat(fd, &status) != 0) fail(name, "cannot inspect");
+    if (status.st_uid != ::geteuid())
+      throw ConfigError("shared memory: " + name + " belongs to user " + std::to_string(status.st_uid) +
+                        ", not to this one (" + std::to_string(::geteuid()) + "): choose another job name");
+  }
+  static bool is_named(int fd, std::string const& name) {
+    struct stat mine {};
+    struct stat current {};
+    Descriptor const now(::shm_open(name.c_str(), O_RDWR | O_CLOEXEC, 0600));
+    return now.get() >= 0 && ::fstat(fd, &mine) == 0 && ::fstat(now.get(), &current) == 0 &&
+           mine.st_ino == current.st_ino && mine.st_dev == current.st_dev;
+  }
+  /// Without this, a full /dev/shm would be a SIGBUS at the first touch of a page.
+  static void reserve(int fd, std::string const& job, std::size_t bytes) {
+    int result = EINTR;
+    while (result == EINTR) result = ::posix_fallocate(fd, 0, static_cast<off_t>(bytes));
+    if (result == 0) return;
+    struct statvfs room {};
+    std::string const has =
+        ::fstatvfs(fd, &room) == 0
+            ? std::to_string(std::size_t(room.f_bavail) * std::size_t(room.f_frsize) >> 20) + " MiB free"
+            : "too little room";
+    throw ConfigError("shared memory: job '" + job + "' needs " + std::to_string((bytes >> 20) + 1) +
+                      " MiB in /dev/shm, which has " + has + " (" + std::generic_category().message(result) +
+                      "): enlarge it (docker run --shm-size=...) or lower SharedMemoryOptions::memory");
+  }
+
+  std::string name_;
+  Descriptor file_;
+  std::shared_ptr<Mapping> mapping_;
+};
+
+}  // namespace elastic::transport::detail
