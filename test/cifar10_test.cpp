@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-// needs: zlib
 // CIFAR-10 binary files: what is read from good ones, and that bad ones are refused at the byte where they
 // go wrong.
 #include "elastic/data/cifar10.hpp"
