@@ -36,9 +36,12 @@ class Architecture {
       place(layer, shape);
       shape = layers_.back().out;
     }
-    if (layers.empty() || shape.height != 1 || shape.width != 1 || shape.channels < 2)
-      throw ConfigError("a net's last layer yields " + to_string(shape) +
-                        "; expected one logit a class, two classes or more (end with Linear)");
+    bool const ends = !layers.empty() && (std::holds_alternative<Linear>(layers.back()) ||
+                                          std::holds_alternative<Conv>(layers.back()));
+    if (!ends || shape.height != 1 || shape.width != 1 || shape.channels < 2)
+      throw ConfigError(
+          "a net's last layer must be a Linear, or a Conv that leaves one pixel, and yield one " +
+          ("logit a class for two classes or more; this net yields " + to_string(shape)));
   }
 
   Shape input() const { return input_; }

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// Nets on oneDNN: its own blocked layouts from layer to layer, reorders only for weights and at the ends.
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "elastic/error.hpp"
+#include "elastic/model/architecture.hpp"
+#include "elastic/model/batch.hpp"
+#include "elastic/model/dropout.hpp"
+#include "elastic/model/moments.hpp"
+#include "elastic/model/net.hpp"
+#include "elastic/model/onednn_layers.hpp"
+#include "elastic/model/onednn_program.hpp"
+#include "elastic/model/schedule.hpp"
+#include "elastic/span.hpp"
+
+namespace elastic::model {
+
+/// The Engine of OnednnNet, on one thread whatever OMP_NUM_THREADS says.
+///
+/// Each batch size that occurs costs one compilation (milliseconds) and memory of its own, kept for the next
+/// batch of that size; training and evaluation count separately. Throws Error where oneDNN refuses.
+class OnednnEngine {
+ public:
+  OnednnEngine(Architecture const& architecture, int max_batch, Span<float const> parameters,
+               Span<float> gradients)
+      : schedule_(make_schedule(architecture)),
+        input_(architecture.input()),
+        parameters_(parameters),
+        gradients_(gradients),
+        moments_(make_moments(architecture)) {
+    program(max_batch, true);  // the first step is as fast as the others, and what cannot be fails here
+  }
+
+  std::span<float> forward(Pass pass, Batch const& batch, Generator& random) {
+    current_ = &program(batch.count, pass != Pass::evaluate);
+    return on_one_thread([&] { return current_->forward(pass, batch.images.data(), random); });
+  }
+
+  void backward() {
+    on_one_thread([this] { current_->backward(); });
+  }
+
+  std::span<Moments> moments() { return moments_; }
+
+ private:
+  detail::OnednnProgram& program(int count, bool trains) {
+    auto const found = programs_.find({count, trains});
+    if (found != programs_.end()) return found->second;
+    return on_one_thread([&]() -> detail::OnednnProgram& {
+      return programs_
+          .try_emplace({count, trains}, schedule_, input_, count, trains, parameters_, gradients_, moments(),
+                       engine_)
+          .first->second;
+    });
+  }
+
+  template <class F>
+  static std::invoke_result_t<F> on_one_thread(F f) {
+    detail::OneThread const guard;
+    try {
+      return f();
+    } catch (dnnl::error const& error) {
+      throw Error(std::string("oneDNN: ") + error.what());
+    }
+  }
+
+  Schedule schedule_;
+  Shape input_;
+  Span<float const> parameters_;
+  Span<float> gradients_;
+  std::vector<Moments> moments_;
+  dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
+  std::map<std::pair<int, bool>, detail::OnednnProgram> programs_;
+  detail::OnednnProgram* current_ = nullptr;
+};
+
+/// A net on oneDNN: OnednnNet(architecture, max_batch, seed). Link dnnl and an OpenMP runtime (GCC's libgomp
+/// for Debian's oneDNN).
+using OnednnNet = Net<OnednnEngine>;
+
+}  // namespace elastic::model
