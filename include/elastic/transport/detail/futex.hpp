@@ -32,29 +32,30 @@ inline void futex_wake(std::atomic<std::uint32_t>& word) {
 }
 
 /// Decides how long to stay awake. A wake through the kernel costs 25 to 40 us between cores, so a rank that
-/// has a core of its own spins for longer than that; ranks that share cores give way almost at once.
+/// should have a core of its own looks for longer than that, yet gives way now and then in case it has not;
+/// ranks that certainly share cores give way every time and sleep soon.
 class Backoff {
  public:
-  explicit Backoff(bool crowded) : spins_(crowded ? 20 : 3000), awake_(spins_ + (crowded ? 50 : 200)) {}
+  explicit Backoff(bool crowded) : burst_(crowded ? 1 : 64), awake_(crowded ? 50 : 5000) {}
 
   /// True after a short pause; false when it is time to sleep.
   bool pause() {
     if (turn_ >= awake_) return false;
-    if (++turn_ <= spins_) {
+    if (++turn_ % burst_ == 0) {
+      ::sched_yield();
+    } else {
 #if defined(__x86_64__) || defined(__i386__)
       __builtin_ia32_pause();
 #elif defined(__aarch64__)
       asm volatile("yield");
 #endif
-    } else {
-      ::sched_yield();
     }
     return true;
   }
   void reset() { turn_ = 0; }
 
  private:
-  int spins_;
+  int burst_;
   int awake_;
   int turn_ = 0;
 };

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "elastic/traffic.hpp"
-#include "elastic/transport/detail/partition.hpp"
+#include "elastic/transport/detail/chunks.hpp"
 #include "elastic/transport/detail/shared_job.hpp"
 
 namespace elastic::transport::detail {
@@ -178,9 +178,7 @@ class SharedCollectives {
 
     std::size_t begin(int rank) const {  // byte where a rank's share begins, on a cache line of its own
       std::size_t const lines = (n * width + cache_line - 1) / cache_line;
-      return std::min(
-          n * width,
-          share_begin(lines, static_cast<std::size_t>(team), static_cast<std::size_t>(rank)) * cache_line);
+      return std::min(n * width, chunk(lines, team, rank).first * cache_line);
     }
     std::size_t bytes() const { return n * width; }
   };
@@ -279,7 +277,7 @@ class SharedCollectives {
   }
 
   void count(Collective const& c) {
-    if (c.kind == Collective::barrier || c.n == 0) return;
+    if (c.kind == Collective::barrier) return;
     auto const others = static_cast<std::uint64_t>(team_ - 1);
     if (c.kind == Collective::broadcast) {
       bool const root = c.root == job_.rank();
@@ -287,7 +285,7 @@ class SharedCollectives {
       (root ? traffic_.sent_messages : traffic_.received_messages) += root ? others : 1;
       return;
     }
-    std::uint64_t const bytes = all_reduce_values(c.n, team_, job_.rank()) * c.width;
+    std::uint64_t const bytes = all_reduce_sent(c.n, team_, job_.rank()) * c.width;
     traffic_.sent_bytes += bytes;
     traffic_.received_bytes += bytes;
     traffic_.sent_messages += 2 * others;

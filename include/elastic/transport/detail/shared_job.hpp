@@ -20,20 +20,9 @@
 #include "elastic/transport/detail/futex.hpp"
 #include "elastic/transport/detail/shared_layout.hpp"
 #include "elastic/transport/detail/shared_object.hpp"
+#include "elastic/transport/shared_memory_options.hpp"
 
-namespace elastic {
-
-/// How a rank joins a job in shared memory.
-struct SharedMemoryOptions {
-  std::string job;  // the same for all ranks, no two jobs of a user at once: letters, digits, '.', '_', '-'
-  int rank = 0;     // 0 .. size-1
-  int size = 1;
-  std::chrono::duration<double> timeout = std::chrono::seconds(60);  // of joining and of every later wait
-  std::size_t memory = std::size_t(128)
-                       << 20;  // upper bound for message rings and collectives; rank 0's counts
-};
-
-namespace transport::detail {
+namespace elastic::transport::detail {
 
 class SharedJob {
  public:
@@ -264,5 +253,4 @@ class SharedJob {
   std::optional<Layout> layout_;
 };
 
-}  // namespace transport::detail
-}  // namespace elastic
+}  // namespace elastic::transport::detail
