@@ -6,13 +6,17 @@
 
 namespace elastic {
 
-enum class ParameterKind { weight, bias, normalization };
+enum class ParameterKind {
+  weight,
+  bias,
+  normalization,  ///< scale or shift of a batch normalization
+};
 
 /// `count` parameters from `offset` of one kind. A model that has a `groups()` lists them all, in order.
 struct ParameterGroup {
-  std::size_t offset;
-  std::size_t count;
-  ParameterKind kind;
+  std::size_t offset = 0;
+  std::size_t count = 0;
+  ParameterKind kind = ParameterKind::weight;
 };
 
 }  // namespace elastic

@@ -15,6 +15,6 @@ struct Version {
   int patch = ELASTIC_VERSION_PATCH;
 };
 
-inline constexpr Version version{};
+inline constexpr Version library_version{};
 
 }  // namespace elastic

@@ -16,7 +16,7 @@ int main() {
   elastic::device::Cpu cpu;
   cpu.for_each(elastic::ops::Retract{0.5}, elastic::Span<float>(delta), elastic::Span<float>(x),
                elastic::Span<float>(center));
-  std::printf("elastic %d.%d: delta %g %g, x %g %g\n", elastic::version.major, elastic::version.minor,
-              double(delta[0]), double(delta[1]), double(x[0]), double(x[1]));
+  std::printf("elastic %d.%d: delta %g %g, x %g %g\n", elastic::library_version.major,
+              elastic::library_version.minor, double(delta[0]), double(delta[1]), double(x[0]), double(x[1]));
   return x[0] == 3.0f && x[1] == -1.0f && delta[0] == 2.0f ? 0 : 1;
 }

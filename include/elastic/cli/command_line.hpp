@@ -26,9 +26,9 @@ namespace elastic::cli {
 class CommandLine {
  public:
   explicit CommandLine(std::string const& description) : app_(description) {
-    app_.set_version_flag("--version", "elastic " + std::to_string(version.major) + "." +
-                                           std::to_string(version.minor) + "." +
-                                           std::to_string(version.patch));
+    app_.set_version_flag("--version", "elastic " + std::to_string(library_version.major) + "." +
+                                           std::to_string(library_version.minor) + "." +
+                                           std::to_string(library_version.patch));
     app_.add_option("-c,--config", config_, "YAML file of `key: value` lines, the keys as below")
         ->type_name("FILE");
     app_.get_formatter()->column_width(34);

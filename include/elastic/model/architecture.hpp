@@ -10,7 +10,7 @@
 
 #include "elastic/error.hpp"
 #include "elastic/model/layers.hpp"
-#include "elastic/model/parameter_group.hpp"
+#include "elastic/parameter_group.hpp"
 
 namespace elastic::model {
 

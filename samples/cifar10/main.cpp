@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+// Trains an image classifier with any rule over any transport: one binary, a role for each process.
+//
+//   cifar10 server & cifar10 client --index 1 & cifar10 client --index 2 & cifar10 tester
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include <unistd.h>
+
+#include "elastic/cli/command_line.hpp"
+#include "elastic/dispatch.hpp"
+#include "elastic/rule/async_easgd.hpp"
+#include "elastic/rule/bsp.hpp"
+#include "elastic/rule/sync_easgd.hpp"
+#include "elastic/transport/serial.hpp"
+#include "elastic/transport/shared_memory.hpp"
+#include "elastic/transport/tcp.hpp"
+#include "elastic/transport/threads.hpp"
+#if __has_include(<boost/mpi/communicator.hpp>)
+#include "elastic/transport/mpi.hpp"
+#endif
+#include "job.hpp"
+#include "play.hpp"
+
+namespace {
+
+namespace transport = elastic::transport;
+using Rules = elastic::Types<elastic::rule::AsyncEasgd, elastic::rule::SyncEasgd, elastic::rule::Bsp>;
+#if __has_include(<boost/mpi/communicator.hpp>)
+using Nets = elastic::Types<transport::Tcp, transport::SharedMemory, transport::Mpi, transport::Threads,
+                            transport::Serial>;
+#else
+using Nets = elastic::Types<transport::Tcp, transport::SharedMemory, transport::Threads, transport::Serial>;
+#endif
+
+/// sysexits.h's EX_TEMPFAIL: stopped by a signal with everything saved; start again to go on.
+constexpr int exit_stopped = 75;
+
+std::atomic<bool> stop{false};
+
+/// The first Ctrl-C or SIGTERM ends the run in order; a second one at once.
+void on_signal(int signal) {
+  stop = true;
+  std::signal(signal, SIG_DFL);
+}
+
+/// What the word on the command line makes this process: rank 0 is the server or the first client.
+int rank_of(std::string const& role, sample::Job const& job, int servers) {
+  if (role == "server" && servers == 0)
+    throw elastic::ConfigError(job.rule + " has no server: start " + std::to_string(job.clients) +
+                               " clients" + (job.testers ? " and a tester" : ""));
+  if (role == "tester" && job.testers == 0) throw elastic::ConfigError("a tester in a job with --testers 0");
+  if (role == "client" && job.index > job.clients)
+    throw elastic::ConfigError("--index " + std::to_string(job.index) + " of --clients " +
+                               std::to_string(job.clients));
+  return role == "server" ? 0 : role == "tester" ? servers + job.clients : servers + job.index - 1;
+}
+
+/// Calls program(net) with this process's rank, or with all ranks where they live in this process.
+template <class Net, class F>
+void join(std::string const& role, sample::Job const& job, int servers, int argc, char** argv, F program) {
+  std::chrono::duration<double> const timeout(job.timeout);
+  int const size = servers + job.clients + job.testers;
+  if constexpr (std::same_as<Net, transport::Tcp> || std::same_as<Net, transport::SharedMemory>) {
+    if (role == "all")
+      throw elastic::ConfigError("--transport " + job.transport +
+                                 " has a process for each role: say server, client or tester instead of all");
+  } else if (role != "all") {
+    throw elastic::ConfigError("--transport " + job.transport +
+                               " runs all roles at once: say all instead of " + role);
+  }
+  if constexpr (std::same_as<Net, transport::Tcp>) {
+    Net net(transport::TcpOptions{.host = job.host,
+                                  .port = static_cast<std::uint16_t>(job.port),
+                                  .rank = rank_of(role, job, servers),
+                                  .size = size,
+                                  .timeout = timeout,
+                                  .bind = job.bind,
+                                  .job = job.job});
+    program(net);
+  } else if constexpr (std::same_as<Net, transport::SharedMemory>) {
+    Net net({.job = job.job, .rank = rank_of(role, job, servers), .size = size, .timeout = timeout});
+    program(net);
+  } else if constexpr (std::same_as<Net, transport::Threads>) {
+    transport::Threads::run(size, program, {.timeout = timeout});
+  } else if constexpr (std::same_as<Net, transport::Serial>) {
+    if (size != 1)
+      throw elastic::ConfigError("--transport serial is one client: add --clients 1 --testers 0");
+    Net net;
+    program(net);
+  } else {
+    Net net(argc, argv, {.timeout = timeout});
+    program(net);
+  }
+  (void)argc, (void)argv, (void)timeout;
+}
+
+int run(int argc, char** argv) {
+  sample::Job job;
+  elastic::optimizer::Sgd sgd{.learning_rate = 0.02, .momentum = 0.9, .weight_decay = 1e-4};
+  std::string role;
+  elastic::cli::CommandLine line(
+      "Trains an image classifier on Fashion-MNIST or CIFAR-10 with BSP, synchronous or asynchronous EASGD.\n"
+      "`samples/run` starts a whole job; by hand, one process for each role:\n"
+      "  cifar10 server &  cifar10 client --index 1 &  cifar10 client --index 2 &  cifar10 tester");
+  line.add_word("role", role, "what this process is; all: every role, with mpi, threads or serial",
+                {"server", "client", "tester", "all"});
+  line.add("The job", job);
+  line.add<elastic::rule::AsyncEasgd>("Rules async_easgd and sync_easgd");
+  line.add<elastic::rule::Bsp>("Rule bsp");
+  line.add("The local step", sgd);
+  line.add("Its learning rate over time", sgd.schedule);
+  auto const settings = line.parse(argc, argv, environ);
+  if (!settings) return 0;
+  elastic::cli::apply(*settings, job);
+  elastic::cli::apply(*settings, sgd);
+  elastic::cli::apply(*settings, sgd.schedule);
+  job.check();
+
+  bool stopped = false;
+  elastic::dispatch<elastic::device::Cpu, Nets, Rules>(job.transport, job.rule, [&]<class Net, class Rule>() {
+    Rule rule;
+    elastic::cli::apply(*settings, rule);
+    rule.check(job.clients);
+    constexpr int servers = Rule::needs == elastic::Needs::point_to_point ? 1 : 0;
+    sample::Sets const sets = sample::load(job);
+    join<Net>(role, job, servers, argc, argv, [&](Net& net) {
+      if (sample::play(net, rule, job, sgd, sets, stop)) stopped = true;
+    });
+  });
+  return stopped ? exit_stopped : 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::signal(SIGINT, on_signal);
+  std::signal(SIGTERM, on_signal);
+  setenv("OMP_NUM_THREADS", "1", 0);  // one thread a worker: more fight over the cores of its neighbors
+  try {
+    return run(argc, argv);
+  } catch (elastic::ConfigError const& e) {
+    std::fprintf(stderr, "%s\n", e.what());
+    return 2;
+  } catch (std::exception const& e) {
+    std::fprintf(stderr, "%s\n", e.what());
+    return 1;
+  }
+}

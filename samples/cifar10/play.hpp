@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+// One process's part in a run: the same call for server, client and tester; the rank decides.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <limits>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "elastic/model/convnet.hpp"
+#include "elastic/model/tensor_file.hpp"
+#include "elastic/observer/jsonl.hpp"
+#include "elastic/observer/progress.hpp"
+#include "elastic/optimizer/sgd.hpp"
+#include "elastic/train.hpp"
+#include "evaluate.hpp"
+#include "job.hpp"
+
+namespace sample {
+
+using Json = nlohmann::ordered_json;
+
+/// The run's shared log; silent without an `out` folder.
+class Log {
+ public:
+  explicit Log(Job const& job) {
+    if (job.out.empty()) return;
+    std::filesystem::create_directories(job.out);
+    log_.emplace(std::filesystem::path(job.out) / "log.jsonl");
+  }
+  void write(std::string const& event, Json const& fields) {
+    if (log_) log_->write(event, fields);
+  }
+
+ private:
+  std::optional<elastic::observer::JsonlLog> log_;
+};
+
+/// Rank 0's view of the run: how many samples all workers have used, how fast, with what loss.
+class Dashboard {
+ public:
+  Dashboard(Log& log, int workers, long steps, int batch)
+      : log_(log), done_(std::size_t(workers)), total_(long(workers) * steps), batch_(batch) {}
+
+  /// `worker` counts from 0 and has finished `steps` steps.
+  void update(int worker, long steps, double loss) {
+    done_[std::size_t(worker)] = steps;
+    long sum = 0;
+    for (long n : done_) sum += n;
+    double const age = seconds();
+    double const rate = double(sum) * batch_ / std::max(age, 1e-9);
+    progress_.update(sum, total_, rate, loss);
+    if (age - logged_ < 1) return;
+    logged_ = age;
+    log_.write("train",
+               {{"seconds", age}, {"samples", sum * batch_}, {"loss", loss}, {"samples_per_second", rate}});
+  }
+  void finish() { progress_.finish(); }
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  Log& log_;
+  elastic::observer::Progress progress_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  std::vector<long> done_;
+  long total_;
+  int batch_;
+  double logged_ = 0;
+};
+
+/// Evaluates snapshots of the center, keeps the best as a file, and says so.
+class Examiner {
+ public:
+  Examiner(Job const& job, Sets const& sets, Log& log, elastic::model::Convnet& model,
+           double samples_per_version)
+      : job_(job), sets_(sets), log_(log), model_(model), samples_per_version_(samples_per_version) {}
+
+  void examine(elastic::event::Snapshot const& snapshot) {
+    double const taken = seconds();
+    measure_statistics(model_, sets_);
+    Scores const train = score(model_, sets_.train, sets_, std::size_t(job_.train_images));
+    Scores const test = score(model_, sets_.test, sets_, std::numeric_limits<std::size_t>::max());
+    double const samples = double(snapshot.version) * samples_per_version_;
+    bool const better = test.error < best_;
+    if (better) best_ = test.error;
+    std::fprintf(stderr, "%stest  %6.1f s  epoch %5.2f  test error %6.2f %%  train error %6.2f %%%s\n",
+                 isatty(2) ? "\r\033[K" : "", taken, samples / double(sets_.train.count), 100 * test.error,
+                 100 * train.error, better ? "  best" : "");
+    log_.write("test", {{"seconds", taken},
+                        {"samples", samples},
+                        {"test_error", test.error},
+                        {"test_loss", test.loss},
+                        {"train_error", train.error},
+                        {"train_loss", train.loss},
+                        {"confusion", test.confusion},
+                        {"last", snapshot.last},
+                        {"label", job_.label.empty() ? job_.rule : job_.label}});
+    if (better && !job_.out.empty())
+      elastic::model::save_tensor(
+          std::filesystem::path(job_.out) / "best.safetensors", "center", elastic::read(model_.parameters()),
+          {{"test_error", std::to_string(test.error)}, {"version", std::to_string(snapshot.version)}});
+    if (snapshot.last) print_confusion(test, sets_.test.class_names);
+  }
+
+ private:
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+  Job const& job_;
+  Sets const& sets_;
+  Log& log_;
+  elastic::model::Convnet& model_;
+  double samples_per_version_;
+  double best_ = 2;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+/// Plays this rank's role until the run ends; returns whether somebody stopped it before its time.
+template <class Net, class Rule>
+bool play(Net& net, Rule const& rule, Job const& job, elastic::optimizer::Sgd const& sgd, Sets const& sets,
+          std::atomic<bool> const& stop) {
+  using elastic::Role;
+  elastic::Layout const layout{net.size(), Rule::needs == elastic::Needs::point_to_point ? 1 : 0,
+                               job.testers};
+  layout.check();
+  if (layout.workers() != job.clients)
+    throw elastic::ConfigError(std::to_string(net.size()) + " ranks for " + std::to_string(job.clients) +
+                               " clients: " + std::to_string(layout.servers + layout.testers + job.clients) +
+                               " are needed (clients, testers, and a server if the rule has one)");
+  Role const role = layout.role_of(net.rank());
+  bool const works = role == Role::worker;
+
+  Log log(job);
+  elastic::model::Convnet model(architecture(job, sets),
+                                works                  ? job.batch
+                                : role == Role::tester ? evaluation_batch
+                                                       : 1,
+                                std::uint64_t(job.seed));
+  model.reseed(std::uint64_t(job.seed), std::uint64_t(net.rank()));
+  elastic::data::Batches batches(sets.train, sets.normal,
+                                 {.batch = job.batch,
+                                  .rank = works ? net.rank() - layout.first_worker() : 0,
+                                  .ranks = layout.workers(),
+                                  .seed = std::uint64_t(job.seed),
+                                  .crop = sets.crop,
+                                  .pad = job.pad,
+                                  .flip = job.flip,
+                                  .prefetch = works ? 2 : 0});
+
+  elastic::Plan const plan{
+      .steps = steps(job, sets),
+      .sgd = sgd,
+      .steps_per_epoch = double(sets.train.count) / (double(job.batch) * layout.workers()),
+      .testers = job.testers,
+      .test_every = job.test_every,
+      .stop = &stop};
+  std::string const label = job.label.empty() ? job.rule : job.label;
+  if (net.rank() == 0) {
+    std::fprintf(stderr, "%s: %s over %s, %d client(s), %zu parameters, %ld steps of %d images each\n",
+                 label.c_str(), Rule::name.data(), Net::name.data(), layout.workers(),
+                 model.parameters().size(), plan.steps, job.batch);
+    log.write("start",
+              {{"label", label},
+               {"rule", Rule::name},
+               {"transport", Net::name},
+               {"workers", layout.workers()},
+               {"parameters", model.parameters().size()},
+               {"steps", plan.steps},
+               {"batch", job.batch},
+               {"options", elastic::describe(rule) + elastic::describe(sgd) + elastic::describe(job)}});
+  }
+
+  Dashboard dashboard(log, layout.workers(), plan.steps, job.batch);
+  double const per_exchange = double(rule.period) * job.batch * (layout.servers > 0 ? 1 : layout.workers());
+  Examiner examiner(job, sets, log, model, per_exchange);
+
+  auto const on_applied = [&](elastic::event::Applied const& e) {
+    dashboard.update(e.worker - layout.first_worker(), e.step + 1, e.loss);
+  };
+  auto const on_step = [&](elastic::event::Step const& e) {
+    if (e.rank != 0) return;
+    for (int w = 0; w < layout.workers(); ++w) dashboard.update(w, e.step + 1, e.loss);
+  };
+  auto const on_snapshot = [&](elastic::event::Snapshot const& e) { examiner.examine(e); };
+
+  elastic::Trainer trainer(net, rule, model.device());
+  elastic::Report const report = trainer.run(model, batches, plan, on_applied, on_step, on_snapshot);
+  dashboard.finish();
+
+  if (net.rank() == layout.holder() && !job.out.empty())
+    elastic::model::save_tensor(
+        std::filesystem::path(job.out) / "center.safetensors", "center",
+        trainer.has_state("center") ? trainer.state("center") : elastic::read(model.parameters()),
+        {{"label", label},
+         {"exchanges", std::to_string(report.exchanges)},
+         {"stopped", report.stopped ? "true" : "false"}});
+  log.write("end", {{"role", elastic::to_string(report.role)},
+                    {"rank", net.rank()},
+                    {"steps", report.steps},
+                    {"exchanges", report.exchanges},
+                    {"stopped", report.stopped},
+                    {"wall", dashboard.seconds()},
+                    {"computing", report.seconds.computing},
+                    {"exchanging", report.seconds.exchanging},
+                    {"waiting", report.seconds.waiting},
+                    {"loading", report.seconds.loading},
+                    {"sent_bytes", report.traffic.sent_bytes},
+                    {"received_bytes", report.traffic.received_bytes}});
+  return report.stopped;
+}
+
+}  // namespace sample
