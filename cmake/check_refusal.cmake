@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # cmake -D COMPILER=c++ -D SOURCE=refuse/x.cpp -D INCLUDES=a|b -P check_refusal.cmake
-# Fails unless SOURCE is refused by the compiler with the sentence of its line `// expect: <sentence>`.
+# Fails unless SOURCE is refused by the compiler with the sentence of its comment `// expect: <sentence>`,
+# which may go on in the comment lines after it.
 cmake_minimum_required(VERSION 3.22)
 file(READ "${SOURCE}" text)
-string(REGEX MATCH "// expect: *([^\n]+)" line "${text}")
-set(expect "${CMAKE_MATCH_1}")
+string(REGEX MATCH "// expect: *([^\n]+(\n// [^\n]+)*)" line "${text}")
+string(REPLACE "\n// " " " expect "${CMAKE_MATCH_1}")
 if(NOT expect)
   message(FATAL_ERROR "${SOURCE} has no line '// expect: <sentence>'")
 endif()

@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a project outside the tree does first: a device, a transport, one elastic step.
+// What a project outside the tree does first: train over threads with what elastic.hpp alone brings.
 #include <cstdio>
-#include <vector>
 
-#include "elastic/concepts.hpp"
-#include "elastic/device/cpu.hpp"
-#include "elastic/transport/serial.hpp"
+#include "elastic/elastic.hpp"
 #include "elastic/version.hpp"
 
-static_assert(elastic::Device<elastic::device::Cpu>);
-static_assert(elastic::Transport<elastic::transport::Serial>);
-
 int main() {
-  std::vector<float> delta(2), x{5.0f, -3.0f}, center{1.0f, 1.0f};
-  elastic::device::Cpu cpu;
-  cpu.for_each(elastic::ops::Retract{0.5}, elastic::Span<float>(delta), elastic::Span<float>(x),
-               elastic::Span<float>(center));
-  std::printf("elastic %d.%d: delta %g %g, x %g %g\n", elastic::library_version.major,
-              elastic::library_version.minor, double(delta[0]), double(delta[1]), double(x[0]), double(x[1]));
-  return x[0] == 3.0f && x[1] == -1.0f && delta[0] == 2.0f ? 0 : 1;
+  double error = 1e9;
+  elastic::transport::Threads::run(3, [&](elastic::transport::Threads& net) {
+    elastic::device::Cpu cpu;
+    elastic::model::Quadratic<float> model(cpu, 8);
+    for (float& x : model.parameters()) x = 5;
+    elastic::data::Noise<float> data(8, 0.0f, 1);
+    elastic::Plan plan;
+    plan.steps = 1000;
+    plan.sgd.learning_rate = 0.1;
+    elastic::Trainer trainer(net, elastic::rule::SyncEasgd{.period = 2}, cpu);
+    trainer.run(model, data, plan);
+    if (net.rank() == 0) error = double(trainer.state("center")[0]);
+  });
+  std::printf("elastic %d.%d: the center is %g from the optimum\n", elastic::library_version.major,
+              elastic::library_version.minor, error);
+  return error < 1e-3 ? 0 : 1;
 }
