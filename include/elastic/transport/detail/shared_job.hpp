@@ -154,8 +154,8 @@ class SharedJob {
     layout_.emplace(Geometry::fit(static_cast<std::size_t>(size()), options_.memory));
     auto object = NamedObject::create(object_name(), options_.job, layout_->total());
     mapping_ = object.mapping();
-    layout_->construct(base());
     JobHeader& header = Layout::header(base());
+    header.geometry = layout_->geometry();
     header.version = JobHeader::current_version;
     header.owner = this_process();
     if (header.owner.started == 0)

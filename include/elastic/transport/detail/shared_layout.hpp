@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What lies where in the segment of a shared-memory job. Counters only grow; each is written by one rank.
+// What lies where in the segment of a shared-memory job. Nothing is constructed there: a fresh segment is
+// zeros, which is the first value of every counter. Counters only grow; each is written by one rank.
 #pragma once
 
 #include <algorithm>
@@ -7,7 +8,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <new>
 
 #include "elastic/transport/detail/shared_object.hpp"
 
@@ -95,12 +95,12 @@ class Layout {
   Geometry const& geometry() const { return geometry_; }
   std::size_t total() const { return total_; }
 
-  static JobHeader& header(std::byte* base) { return *std::launder(reinterpret_cast<JobHeader*>(base)); }
+  static JobHeader& header(std::byte* base) { return *reinterpret_cast<JobHeader*>(base); }
   Member& member(std::byte* base, int rank) const {
-    return *std::launder(reinterpret_cast<Member*>(base + sizeof(JobHeader)) + rank);
+    return reinterpret_cast<Member*>(base + sizeof(JobHeader))[rank];
   }
   Link& link(std::byte* base, int from, int to) const {
-    return *std::launder(reinterpret_cast<Link*>(base + links_) + at(from) * geometry_.size + at(to));
+    return reinterpret_cast<Link*>(base + links_)[at(from) * geometry_.size + at(to)];
   }
   std::byte* stage(std::byte* base, int rank, std::uint64_t piece) const {
     return base + stages_ + (at(rank) * Geometry::stages + piece % Geometry::stages) * geometry_.stage_bytes;
@@ -108,15 +108,6 @@ class Layout {
   std::byte* slot(std::byte* base, int from, int to, std::uint64_t number) const {
     std::size_t const pair = at(from) * (geometry_.size - 1) + at(to) - (to > from ? 1 : 0);
     return base + slots_ + (pair * Geometry::slots + number % Geometry::slots) * geometry_.slot_bytes;
-  }
-
-  /// Begins the life of every counter; the memory is zero already.
-  void construct(std::byte* base) const {
-    (new (base) JobHeader())->geometry = geometry_;
-    for (std::size_t r = 0; r < geometry_.size; ++r)
-      new (base + sizeof(JobHeader) + r * sizeof(Member)) Member();
-    for (std::size_t i = 0; i < geometry_.size * geometry_.size; ++i)
-      new (base + links_ + i * sizeof(Link)) Link();
   }
 
  private:
