@@ -47,7 +47,8 @@ class Architecture {
   Shape input() const { return input_; }
   int classes() const { return layers_.back().out.channels; }
   std::size_t parameter_count() const { return parameters_; }
-  std::vector<PlacedLayer> const& layers() const { return layers_; }
+  std::vector<PlacedLayer> const& layers() const& { return layers_; }
+  std::vector<PlacedLayer> const& layers() const&& = delete;  // it would outlive its owner
 
   /// All parameters in the order of the flat vector, without gaps: weights, then biases of each layer.
   std::vector<ParameterGroup> groups() const {

@@ -83,8 +83,7 @@ class OnednnEngine {
   detail::OnednnProgram* current_ = nullptr;
 };
 
-/// A net on oneDNN: OnednnNet(architecture, max_batch, seed). Link dnnl and an OpenMP runtime (GCC's libgomp
-/// for Debian's oneDNN).
+/// A net on oneDNN: OnednnNet(architecture, max_batch, seed).
 using OnednnNet = Net<OnednnEngine>;
 
 }  // namespace elastic::model

@@ -15,9 +15,15 @@
 #if __has_include(<omp.h>)
 #include <omp.h>
 #else
-extern "C" int omp_get_max_threads() noexcept;
-extern "C" void omp_set_num_threads(int) noexcept;
+extern "C" {
+int omp_get_max_threads() noexcept;
+void omp_set_num_threads(int) noexcept;
+}
 #endif
+// oneDNN brings the OpenMP runtime it was built with, if any; weak, so that no program has to link it by
+// name.
+#pragma weak omp_get_max_threads
+#pragma weak omp_set_num_threads
 
 namespace elastic::model::detail {
 
@@ -25,12 +31,16 @@ namespace elastic::model::detail {
 /// for every model, and slow a process that shares its cores with others by a factor of ten and more.
 class OneThread {
  public:
-  OneThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
-  ~OneThread() { omp_set_num_threads(before_); }
+  OneThread() : before_(omp_get_max_threads == nullptr ? 1 : omp_get_max_threads()) { set(1); }
+  ~OneThread() { set(before_); }
   OneThread(OneThread const&) = delete;
   OneThread& operator=(OneThread const&) = delete;
 
  private:
+  static void set(int threads) {
+    if (omp_set_num_threads != nullptr) omp_set_num_threads(threads);
+  }
+
   int before_;
 };
 

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "elastic/model/onednn_net.hpp"
+
+#include <omp.h>  // as in the header: weak, nothing to link
+
+#include <thread>
+
+#include "elastic/concepts.hpp"
+#include "elastic/model/eigen_net.hpp"
+#include "elastic/model/nets.hpp"
+#include "support/catch.hpp"
+#include "support/net_checks.hpp"
+
+using namespace elastic;
+using model::EigenNet, model::OnednnNet;
+static_assert(Trainable<OnednnNet>);
+
+TEST_CASE("onednn: losses and gradients equal the reference's", "[model]") {
+  test::check_against_reference<OnednnNet>();
+}
+TEST_CASE("onednn: seeds decide every bit", "[model]") { test::check_determinism<OnednnNet>(); }
+TEST_CASE("onednn: evaluation does not depend on the batch size", "[model]") {
+  test::check_evaluation<OnednnNet>();
+}
+TEST_CASE("onednn: batch-norm statistics are those of the data", "[model]") {
+  test::check_calibration<OnednnNet>();
+}
+TEST_CASE("onednn: batches that do not fit are refused", "[model]") { test::check_refusals<OnednnNet>(); }
+TEST_CASE("onednn: nets move", "[model]") { test::check_move<OnednnNet>(); }
+
+TEST_CASE("onednn: the caller's number of OpenMP threads stays", "[model]") {
+  omp_set_num_threads(3);
+  auto const net = model::perceptron();
+  OnednnNet(net, 2, 1).gradient(test::random_batch(net.input(), 2, 10, 1));
+  CHECK(omp_get_max_threads() == 3);
+}
+
+TEST_CASE("onednn: a net works in another thread than the one that made it", "[model]") {
+  auto const architecture = model::easgd_cifar(1);
+  auto const batch = test::random_batch(architecture.input(), 3, 10, 1);
+  OnednnNet here(architecture, 3, 1), there(architecture, 3, 1);
+  double const expected = here.gradient(batch);
+  double loss = 0;
+  std::thread([&] { loss = there.gradient(batch); }).join();
+  CHECK(loss == expected);
+}
+
+namespace {
+
+void compare(model::Architecture const& architecture, int count) {
+  OnednnNet one(architecture, 4, 5);
+  EigenNet other(architecture, 4, 5);
+  CHECK(test::distance(one.parameters(), other.parameters()) == 0);
+  one.reseed(5, 3);
+  other.reseed(5, 3);
+  auto const batch = test::random_batch(architecture.input(), count, architecture.classes(), 17);
+  CHECK(one.gradient(batch) == Approx(other.gradient(batch)).epsilon(1e-5));
+  CHECK(test::distance(one.gradients(), other.gradients()) < 1e-4);
+  one.recompute_statistics(std::vector{batch});
+  other.recompute_statistics(std::vector{batch});
+  auto const a = one.evaluate(batch), b = other.evaluate(batch);
+  CHECK(a.loss_sum == Approx(b.loss_sum).epsilon(1e-5));
+  CHECK(a.correct == b.correct);
+}
+
+}  // namespace
+
+TEST_CASE("both backends train the same nets", "[model]") {
+  SECTION("easgd_cifar") { compare(model::easgd_cifar(3, 10, model::Init{}), 3); }
+  SECTION("easgd_cifar, as its authors start it") { compare(model::easgd_cifar(1), 4); }
+  SECTION("async_easgd_cifar") { compare(model::async_easgd_cifar(), 2); }
+  SECTION("perceptron") { compare(model::perceptron(), 1); }
+}

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+// What nets are tested against: every layer as its definition says, in double and in simple loops over NCHW,
+// without sharing a line with the backends.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "elastic/model/architecture.hpp"
+#include "elastic/model/batch.hpp"
+#include "elastic/model/dropout.hpp"
+
+namespace elastic::test {
+
+using Doubles = std::vector<double>;
+
+class ReferenceNet {
+ public:
+  explicit ReferenceNet(model::Architecture architecture)
+      : parameters(architecture.parameter_count()),
+        gradients(architecture.parameter_count()),
+        net_(std::move(architecture)) {}
+
+  Doubles parameters, gradients;
+  Doubles logits;
+
+  /// Mean loss in training mode; dropout draws from a copy of `random`.
+  double loss(model::Batch const& batch, model::Generator random) {
+    count_ = batch.count;
+    values_.assign(1, Doubles(batch.images.begin(), batch.images.begin() + size(net_.input()) * count_));
+    masks_.clear();
+    for (model::PlacedLayer const& placed : net_.layers()) {
+      Doubles const& x = values_.back();
+      Doubles y(static_cast<std::size_t>(size(placed.out) * count_));
+      masks_.emplace_back();
+      std::visit([&](auto const& layer) { forward(layer, placed, x, y, random); }, placed.layer);
+      values_.push_back(std::move(y));
+    }
+    logits = values_.back();
+    double sum = 0;
+    for (int n = 0; n < count_; ++n)
+      sum -= std::log(probability(n, batch.labels[static_cast<std::size_t>(n)]));
+    return sum / count_;
+  }
+
+  /// The loss, and its gradient.
+  double gradient(model::Batch const& batch, model::Generator random) {
+    double const mean = loss(batch, random);
+    Doubles dy(logits.size());
+    for (int n = 0; n < count_; ++n)
+      for (int k = 0; k < net_.classes(); ++k)
+        dy[at(n * net_.classes() + k)] =
+            (probability(n, k) - (batch.labels[static_cast<std::size_t>(n)] == k ? 1 : 0)) / count_;
+    gradients.assign(gradients.size(), 0);
+    for (std::size_t i = net_.layers().size(); i-- > 0;) {
+      model::PlacedLayer const& placed = net_.layers()[i];
+      Doubles dx(values_[i].size());
+      std::visit([&](auto const& layer) { backward(layer, placed, i, dy, dx); }, placed.layer);
+      dy = std::move(dx);
+    }
+    return mean;
+  }
+
+ private:
+  static std::size_t at(long i) { return static_cast<std::size_t>(i); }
+  static long size(model::Shape shape) { return static_cast<long>(shape.size()); }
+  static long at(model::Shape s, int n, int c, int y, int x) {
+    return ((static_cast<long>(n) * s.channels + c) * s.height + y) * s.width + x;
+  }
+
+  double probability(int n, int k) const {
+    double sum = 0;
+    double const aim = logits[at(n * net_.classes() + k)];
+    for (int j = 0; j < net_.classes(); ++j) sum += std::exp(logits[at(n * net_.classes() + j)] - aim);
+    return 1 / sum;
+  }
+
+  // f(output index, input index, weight index) for each product of a convolution.
+  template <class F>
+  void each_product(model::Conv const& conv, model::PlacedLayer const& p, F f) const {
+    int const inputs = p.in.channels / conv.groups, outputs = p.out.channels / conv.groups;
+    for (int n = 0; n < count_; ++n)
+      for (int o = 0; o < p.out.channels; ++o)
+        for (int y = 0; y < p.out.height; ++y)
+          for (int x = 0; x < p.out.width; ++x)
+            for (int i = 0; i < inputs; ++i)
+              for (int ky = 0; ky < conv.kernel; ++ky)
+                for (int kx = 0; kx < conv.kernel; ++kx) {
+                  int const row = y * conv.stride - conv.pad + ky, column = x * conv.stride - conv.pad + kx;
+                  if (row < 0 || row >= p.in.height || column < 0 || column >= p.in.width) continue;
+                  long const w = ((static_cast<long>(o) * inputs + i) * conv.kernel + ky) * conv.kernel + kx;
+                  f(at(at(p.out, n, o, y, x)), at(at(p.in, n, o / outputs * inputs + i, row, column)),
+                    p.weights.offset + at(w));
+                }
+  }
+
+  void forward(model::Conv const& conv, model::PlacedLayer const& p, Doubles const& x, Doubles& y,
+               model::Generator&) {
+    for (std::size_t i = 0; i < y.size(); ++i) y[i] = parameters[p.biases.offset + channel(p.out, i)];
+    each_product(conv, p,
+                 [&](std::size_t out, std::size_t in, std::size_t w) { y[out] += parameters[w] * x[in]; });
+  }
+  void backward(model::Conv const& conv, model::PlacedLayer const& p, std::size_t i, Doubles const& dy,
+                Doubles& dx) {
+    for (std::size_t j = 0; j < dy.size(); ++j) gradients[p.biases.offset + channel(p.out, j)] += dy[j];
+    each_product(conv, p, [&](std::size_t out, std::size_t in, std::size_t w) {
+      dx[in] += parameters[w] * dy[out];
+      gradients[w] += values_[i][in] * dy[out];
+    });
+  }
+
+  void forward(model::Linear const&, model::PlacedLayer const& p, Doubles const& x, Doubles& y,
+               model::Generator&) {
+    std::size_t const inputs = p.in.size(), outputs = p.out.size();
+    for (std::size_t j = 0; j < y.size(); ++j) {
+      y[j] = parameters[p.biases.offset + j % outputs];
+      for (std::size_t k = 0; k < inputs; ++k)
+        y[j] += parameters[p.weights.offset + j % outputs * inputs + k] * x[j / outputs * inputs + k];
+    }
+  }
+  void backward(model::Linear const&, model::PlacedLayer const& p, std::size_t i, Doubles const& dy,
+                Doubles& dx) {
+    std::size_t const inputs = p.in.size(), outputs = p.out.size();
+    for (std::size_t j = 0; j < dy.size(); ++j) {
+      gradients[p.biases.offset + j % outputs] += dy[j];
+      for (std::size_t k = 0; k < inputs; ++k) {
+        std::size_t const w = p.weights.offset + j % outputs * inputs + k, in = j / outputs * inputs + k;
+        gradients[w] += values_[i][in] * dy[j];
+        dx[in] += parameters[w] * dy[j];
+      }
+    }
+  }
+
+  // The index of each window's largest value.
+  template <class F>
+  void each_maximum(model::MaxPool const& pool, model::PlacedLayer const& p, Doubles const& x, F f) const {
+    int const stride = pool.stride == 0 ? pool.kernel : pool.stride;
+    for (int n = 0; n < count_; ++n)
+      for (int c = 0; c < p.out.channels; ++c)
+        for (int oy = 0; oy < p.out.height; ++oy)
+          for (int ox = 0; ox < p.out.width; ++ox) {
+            std::size_t best = at(at(p.in, n, c, oy * stride, ox * stride));
+            for (int ky = 0; ky < pool.kernel; ++ky)
+              for (int kx = 0; kx < pool.kernel; ++kx) {
+                std::size_t const in = at(at(p.in, n, c, oy * stride + ky, ox * stride + kx));
+                if (x[in] > x[best]) best = in;
+              }
+            f(at(at(p.out, n, c, oy, ox)), best);
+          }
+  }
+  void forward(model::MaxPool const& pool, model::PlacedLayer const& p, Doubles const& x, Doubles& y,
+               model::Generator&) {
+    each_maximum(pool, p, x, [&](std::size_t out, std::size_t in) { y[out] = x[in]; });
+  }
+  void backward(model::MaxPool const& pool, model::PlacedLayer const& p, std::size_t i, Doubles const& dy,
+                Doubles& dx) {
+    each_maximum(pool, p, values_[i], [&](std::size_t out, std::size_t in) { dx[in] += dy[out]; });
+  }
+
+  void forward(model::Relu const&, model::PlacedLayer const&, Doubles const& x, Doubles& y,
+               model::Generator&) {
+    for (std::size_t j = 0; j < x.size(); ++j) y[j] = x[j] > 0 ? x[j] : 0;
+  }
+  void backward(model::Relu const&, model::PlacedLayer const&, std::size_t i, Doubles const& dy,
+                Doubles& dx) {
+    for (std::size_t j = 0; j < dy.size(); ++j) dx[j] = values_[i][j] > 0 ? dy[j] : 0;
+  }
+
+  void forward(model::Dropout const& dropout, model::PlacedLayer const&, Doubles const& x, Doubles& y,
+               model::Generator& random) {
+    masks_.back().resize(x.size());
+    model::draw_dropout_mask(random, dropout.rate, masks_.back());
+    for (std::size_t j = 0; j < x.size(); ++j) y[j] = x[j] * static_cast<double>(masks_.back()[j]);
+  }
+  void backward(model::Dropout const&, model::PlacedLayer const&, std::size_t i, Doubles const& dy,
+                Doubles& dx) {
+    for (std::size_t j = 0; j < dy.size(); ++j) dx[j] = dy[j] * static_cast<double>(masks_[i][j]);
+  }
+
+  struct ChannelMoments {
+    Doubles mean, variance;
+    double samples;
+  };
+  ChannelMoments channel_moments(model::Shape shape, Doubles const& x) const {
+    auto const channels = static_cast<std::size_t>(shape.channels);
+    ChannelMoments m{Doubles(channels), Doubles(channels), double(count_) * shape.height * shape.width};
+    for (std::size_t j = 0; j < x.size(); ++j) m.mean[channel(shape, j)] += x[j] / m.samples;
+    for (std::size_t j = 0; j < x.size(); ++j) {
+      double const off = x[j] - m.mean[channel(shape, j)];
+      m.variance[channel(shape, j)] += off * off / m.samples;
+    }
+    return m;
+  }
+  void forward(model::BatchNorm const& norm, model::PlacedLayer const& p, Doubles const& x, Doubles& y,
+               model::Generator&) {
+    ChannelMoments const m = channel_moments(p.in, x);
+    for (std::size_t j = 0; j < x.size(); ++j) {
+      std::size_t const c = channel(p.in, j);
+      y[j] = parameters[p.weights.offset + c] * (x[j] - m.mean[c]) / std::sqrt(m.variance[c] + norm.epsilon) +
+             parameters[p.biases.offset + c];
+    }
+  }
+  // Mean and variance depend on every value: dL/dx = sum over paths, written out path by path.
+  void backward(model::BatchNorm const& norm, model::PlacedLayer const& p, std::size_t i, Doubles const& dy,
+                Doubles& dx) {
+    Doubles const& x = values_[i];
+    ChannelMoments const m = channel_moments(p.in, x);
+    Doubles by_variance(m.mean.size()), by_mean(m.mean.size());
+    for (std::size_t j = 0; j < x.size(); ++j) {
+      std::size_t const c = channel(p.in, j);
+      double const inverse = 1 / std::sqrt(m.variance[c] + norm.epsilon), off = x[j] - m.mean[c];
+      double const gamma = parameters[p.weights.offset + c];
+      gradients[p.weights.offset + c] += dy[j] * off * inverse;
+      gradients[p.biases.offset + c] += dy[j];
+      by_variance[c] += dy[j] * gamma * off * -0.5 * inverse * inverse * inverse;
+      by_mean[c] -= dy[j] * gamma * inverse;
+    }
+    for (std::size_t j = 0; j < x.size(); ++j) {
+      std::size_t const c = channel(p.in, j);
+      dx[j] = dy[j] * parameters[p.weights.offset + c] / std::sqrt(m.variance[c] + norm.epsilon) +
+              by_variance[c] * 2 * (x[j] - m.mean[c]) / m.samples + by_mean[c] / m.samples;
+    }
+  }
+
+  static std::size_t channel(model::Shape shape, std::size_t i) {
+    return i / static_cast<std::size_t>(shape.height * shape.width) %
+           static_cast<std::size_t>(shape.channels);
+  }
+
+  model::Architecture net_;
+  int count_ = 0;
+  std::vector<Doubles> values_;            // the input, then what each layer yields
+  std::vector<std::vector<float>> masks_;  // a layer each, empty but for Dropout
+};
+
+}  // namespace elastic::test
