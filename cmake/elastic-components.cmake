@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# The optional parts of elastic: for each component the packages it stands on and the target elastic::<name>.
+# The optional parts of elastic: for each component the packages it stands on and the target elastic::<name>,
+# which also defines ELASTIC_HAS_<NAME>.
 # The library's own build and an installed elastic-config.cmake both include this file, so that a component
 # depends on what the machine that uses it has, never on what the machine that installed it had.
 
@@ -32,7 +33,6 @@ function(elastic_find_component name)
     return()
   endif()
   set(links)
-  set(definitions)
   set(libraries)
   set(includes)
   if(name STREQUAL "eigen")
@@ -69,11 +69,9 @@ function(elastic_find_component name)
     endif()
     set(includes "${ELASTIC_ONEDNN_INCLUDE_DIR}")
     set(libraries "${ELASTIC_ONEDNN_LIBRARY}")
-    set(definitions ELASTIC_HAS_ONEDNN)
   elseif(name STREQUAL "zlib")
     find_package(ZLIB QUIET)
     set(links ZLIB::ZLIB)
-    set(definitions ELASTIC_HAS_ZLIB)
   elseif(name STREQUAL "json")
     find_package(nlohmann_json 3.9 QUIET CONFIG)
     set(links nlohmann_json::nlohmann_json)
@@ -96,5 +94,6 @@ function(elastic_find_component name)
   add_library(elastic::${name} INTERFACE IMPORTED GLOBAL)
   target_link_libraries(elastic::${name} INTERFACE elastic::elastic ${links} ${libraries})
   target_include_directories(elastic::${name} INTERFACE ${includes})
-  target_compile_definitions(elastic::${name} INTERFACE ${definitions})
+  string(TOUPPER ${name} NAME)
+  target_compile_definitions(elastic::${name} INTERFACE ELASTIC_HAS_${NAME})
 endfunction()
