@@ -21,7 +21,7 @@ struct Type {
 template <class... Ts>
 std::string names_of(Types<Ts...>) {
   std::string text;
-  ((text += (text.empty() ? "" : ", ") + std::string(Ts::name)), ...);
+  ((text += text.empty() ? "" : ", ", text += Ts::name), ...);
   return text;
 }
 

@@ -81,7 +81,10 @@ std::string to_text(Value const& value) {
     return "";
   } else if constexpr (std::same_as<Value, std::vector<double>>) {
     std::string text;
-    for (double x : value) text += (text.empty() ? "" : ",") + detail::number(x);
+    for (double x : value) {
+      if (!text.empty()) text += ",";
+      text += detail::number(x);
+    }
     return text;
   } else {
     return std::string(value);
@@ -106,7 +109,10 @@ std::string expectation(Option<Owner, Value> const& option) {
     return kind;
   } else if constexpr (Named<Value>) {
     std::string text;
-    for (auto const& [name, v] : names(Value{})) text += (text.empty() ? "" : " or ") + std::string(name);
+    for (auto const& [name, v] : names(Value{})) {
+      if (!text.empty()) text += " or ";
+      text += name;
+    }
     return text;
   } else if constexpr (std::same_as<Value, std::vector<double>>) {
     return "numbers separated by commas";
