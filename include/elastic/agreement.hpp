@@ -34,12 +34,12 @@ inline std::string first_difference(std::string_view theirs, std::string_view mi
 
 }  // namespace detail
 
-/// Compares `terms` ("key=value" lines) with rank 0's; throws ConfigError on every rank if any rank differs.
+/// Compares `terms` ("key=value" lines) with rank 0's; throws Disagreement on every rank if any rank differs.
 template <PointToPoint Net>
 void agree(Net& net, std::string const& terms) {
   using Verdict = std::array<char, 512>;
   auto const refuse_if = [](Verdict const& verdict) {
-    if (verdict[0] != 0) throw ConfigError(verdict.data());
+    if (verdict[0] != 0) throw Disagreement(verdict.data());
   };
   Verdict verdict{};
   if (net.rank() == 0) {

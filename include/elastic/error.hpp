@@ -21,6 +21,12 @@ class ConfigError : public Error {
   using Error::Error;
 };
 
+/// Ranks of one job were started with different options; every one of them throws it.
+class Disagreement : public ConfigError {
+ public:
+  using ConfigError::ConfigError;
+};
+
 /// A data file that is not what its format promises: names file, offset and what was expected.
 class DataError : public Error {
  public:

@@ -37,8 +37,8 @@ class Trainer : Composition<Net, Rule, Dev> {
   /// parameters in `model`, a server its center, a tester the last center. Observers are called on the
   /// calling thread.
   ///
-  /// Throws ConfigError if options cannot work or differ between ranks, TransportError if communication
-  /// fails; when it throws, the other ranks are released with Aborted.
+  /// Throws ConfigError if options cannot work, Disagreement if they differ between ranks, TransportError if
+  /// communication fails; when it throws, the other ranks are released with Aborted.
   template <class Model, class Data, class... Os>
   Report run(Model& model, Data& data, Plan const& plan, Os&&... observers) {
     static_assert(Trainable<Model>, "elastic: the model does not model elastic::Trainable (concepts.hpp).");
@@ -55,6 +55,8 @@ class Trainer : Composition<Net, Rule, Dev> {
       try {
         return play(model, data, plan, observers...);
       } catch (Aborted const&) {
+        throw;  // nobody is left to release
+      } catch (Disagreement const&) {
         throw;
       } catch (std::exception const& failure) {
         if (net_.size() > 1) net_.abort(failure.what());

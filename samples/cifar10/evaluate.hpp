@@ -2,6 +2,7 @@
 // How good a center is: error on the test and training images, and which classes are taken for which.
 #pragma once
 
+#include <atomic>
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -20,8 +21,9 @@ struct Scores {
   std::vector<std::vector<long>> confusion{};  ///< [true class][predicted class]
 };
 
+/// Evaluates the first `count` images of `set`; gives up early, with what it has, once `stop` is set.
 inline Scores score(elastic::model::Convnet& model, elastic::data::ImageSet const& set, Sets const& sets,
-                    std::size_t count) {
+                    std::size_t count, std::atomic<bool> const& stop) {
   Scores scores;
   auto const classes = std::size_t(set.classes);
   scores.confusion.assign(classes, std::vector<long>(classes));

@@ -80,14 +80,20 @@ class Dashboard {
 class Examiner {
  public:
   Examiner(Job const& job, Sets const& sets, Log& log, elastic::model::Convnet& model,
-           double samples_per_version)
-      : job_(job), sets_(sets), log_(log), model_(model), samples_per_version_(samples_per_version) {}
+           double samples_per_version, std::atomic<bool> const& stop)
+      : job_(job),
+        sets_(sets),
+        log_(log),
+        model_(model),
+        samples_per_version_(samples_per_version),
+        stop_(stop) {}
 
   void examine(elastic::event::Snapshot const& snapshot) {
     double const taken = seconds();
     measure_statistics(model_, sets_);
-    Scores const train = score(model_, sets_.train, sets_, std::size_t(job_.train_images));
-    Scores const test = score(model_, sets_.test, sets_, std::numeric_limits<std::size_t>::max());
+    Scores const train = score(model_, sets_.train, sets_, std::size_t(job_.train_images), stop_);
+    Scores const test = score(model_, sets_.test, sets_, std::numeric_limits<std::size_t>::max(), stop_);
+    if (stop_) return;
     double const samples = double(snapshot.version) * samples_per_version_;
     bool const better = test.error < best_;
     if (better) best_ = test.error;
@@ -120,6 +126,7 @@ class Examiner {
   Log& log_;
   elastic::model::Convnet& model_;
   double samples_per_version_;
+  std::atomic<bool> const& stop_;
   double best_ = 2;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
@@ -181,7 +188,7 @@ bool play(Net& net, Rule const& rule, Job const& job, elastic::optimizer::Sgd co
 
   Dashboard dashboard(log, layout.workers(), plan.steps, job.batch);
   double const per_exchange = double(rule.period) * job.batch * (layout.servers > 0 ? 1 : layout.workers());
-  Examiner examiner(job, sets, log, model, per_exchange);
+  Examiner examiner(job, sets, log, model, per_exchange, stop);
 
   auto const on_applied = [&](elastic::event::Applied const& e) {
     dashboard.update(e.worker - layout.first_worker(), e.step + 1, e.loss);
