@@ -60,7 +60,7 @@ class Server {
         client.asked = desk_.receive_request(from_, tag::pull);
         return Wants::center;
       }
-      if (message.tag == tag::push && client.asked.sequence == client.applied + 1) return Wants::add_delta;
+      if (message.tag == tag::push && client.asked.sequence > client.applied) return Wants::add_delta;
       if (message.tag == tag::push) {
         discard(message);
       } else if (message.tag == tag::leave) {
