@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a rule moves is known to the byte.
+#pragma once
+
+#include <cstddef>
+
+#include "elastic/transport/detail/chunks.hpp"
+#include "exact/run.hpp"
+#include "support/catch.hpp"
+#include "support/named_case.hpp"
+
+namespace exact {
+
+/// Sent and received bytes of every rank in a run of this rule.
+template <class Net, class T, class Rule>
+Answers traffic_of(Rule const& rule, long steps, int workers, std::size_t n) {
+  return Launch<Net>::run(ranks_for<Rule>(workers), [&](Net& net) {
+    device::Cpu cpu;
+    Bumpy<T> model(cpu, n);
+    data::Noise<T> noise(n, 1, unsigned(net.rank()));
+    Trainer<Net, Rule, device::Cpu, T> trainer(net, rule, cpu);
+    auto const traffic = trainer.run(model, noise, {.steps = steps}).traffic;
+    return std::vector{double(traffic.sent_bytes), double(traffic.received_bytes)};
+  });
+}
+
+template <class Net, class T, class Rule>
+void check_collective_traffic(Rule const& rule, long steps, long exchanges, int workers, std::size_t n) {
+  auto const answers = traffic_of<Net, T>(rule, steps, workers, n);
+  CAPTURE(Rule::name, workers, n);
+  for (int r = 0; r < workers; ++r) {
+    std::size_t const values = transport::detail::all_reduce_sent(n, workers, r);
+    if (n % std::size_t(workers) == 0)
+      CHECK(values == 2 * (std::size_t(workers) - 1) * n / std::size_t(workers));
+    double const bytes = double(exchanges) * double(values * sizeof(T));
+    CHECK(answers[std::size_t(r)] == std::vector{bytes, bytes});
+  }
+}
+
+template <class Net>
+void collective_traffic() {
+  for (int const workers : {1, 2, 4})
+    for (std::size_t const n : {std::size_t(1000), std::size_t(13)}) {
+      if (n % std::size_t(workers) != 0 && !Launch<Net>::exact_sums)
+        continue;  // chunks that nobody else knows
+      check_collective_traffic<Net, float>(rule::Bsp{}, 7, 7, workers, n);
+      check_collective_traffic<Net, double>(rule::SyncEasgd{.period = 4}, 9, 3, workers, n);
+      check_collective_traffic<Net, float>(rule::SyncEasgd{.period = 4, .order = Order::post_step}, 9, 2,
+                                           workers, n);
+    }
+}
+
+template <class Net>
+void server_traffic() {
+  constexpr int workers = 3;
+  for (Order const order : {Order::jacobi, Order::post_step}) {
+    constexpr std::size_t n = 501;
+    double const exchanges = order == Order::jacobi ? 3 : 2;
+    auto const answers = traffic_of<Net, float>(rule::AsyncEasgd{.period = 4, .order = order}, 9, workers, n);
+    double const sent =
+        exchanges * (sizeof(Request) + n * sizeof(float)) + sizeof(Request);  // and a farewell
+    double const received = exchanges * (sizeof(Status) + n * sizeof(float));
+    for (std::size_t r = 1; r <= workers; ++r) CHECK(answers[r] == std::vector{sent, received});
+    CHECK(answers[0] == std::vector{workers * received, workers * sent});
+  }
+}
+
+template <class Net>
+bool add_traffic_cases() {
+  std::string const net(Net::name);
+  return support::add_case(collective_traffic<Net>, net + ": bytes of the collective rules", "[exact]") &&
+         support::add_case(server_traffic<Net>, net + ": bytes of a server and its workers", "[exact]");
+}
+
+}  // namespace exact
