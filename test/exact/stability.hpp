@@ -85,8 +85,11 @@ template <class Net>
 void asynchronous_state_never_grows() {
   constexpr int workers = 3;
   constexpr long exchanges = 400;
-  for (auto const& [alpha, eta, period] :
-       {std::tuple{1.0, 2.0, 1L}, {1.0, 0.1, 1L}, {0.9, 1.9, 4L}, {0.5, 0.5, 4L}}) {
+  struct Case {
+    double alpha, eta;
+    long period;
+  };
+  for (Case const& at : {Case{1, 2, 1}, Case{1, .1, 1}, Case{.9, 1.9, 4}, Case{.5, .5, 4}}) {
     Turns turns(workers, exchanges, 12);
     std::vector<Span<double>> parameters(workers);
     Answers const answers = Launch<Net>::run(workers + 1, [&](Net& net) -> std::vector<double> {
@@ -95,9 +98,9 @@ void asynchronous_state_never_grows() {
       model::Quadratic<double> model(cpu, 5);
       set(model.parameters(), numbers<double>(5, 90 + unsigned(w + 1)));
       if (w >= 0) parameters[std::size_t(w)] = model.parameters();
-      InTurn still(Same<double>{std::vector<double>(5)}, turns, w, period);
+      InTurn still(Same<double>{std::vector<double>(5)}, turns, w, at.period);
       Trainer<Net, rule::AsyncEasgd, device::Cpu, double> trainer(
-          net, {.alpha = alpha, .period = period, .order = Order::post_step}, cpu);
+          net, {.alpha = at.alpha, .period = at.period, .order = Order::post_step}, cpu);
       double last = HUGE_VAL, worst = 0;
       // the worker whose turn it is has moved already, the others wait: nobody writes while this reads
       auto const watch = [&](event::Applied const&) {
@@ -109,12 +112,12 @@ void asynchronous_state_never_grows() {
         last = square;
       };
       trainer.run(model, still,
-                  {.steps = turns.of(w) * period, .sgd = {.learning_rate = eta}, .same_start = false}, watch,
-                  turns.observer());
+                  {.steps = turns.of(w) * at.period, .sgd = {.learning_rate = at.eta}, .same_start = false},
+                  watch, turns.observer());
       net.barrier();  // the server looks at every worker until the last turn
       return {worst};
     });
-    CAPTURE(alpha, eta, period, answers[0][0]);
+    CAPTURE(at.alpha, at.eta, at.period, answers[0][0]);
     CHECK(answers[0][0] > 0);
     CHECK(answers[0][0] <= 1 + 1e-14);
   }
