@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// One connection to one peer: socket, inbox, outbox, and how it ended if it has.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "elastic/transport/detail/tcp_inbox.hpp"
+#include "elastic/transport/detail/tcp_operation.hpp"
+#include "elastic/transport/detail/tcp_outbox.hpp"
+#include "elastic/transport/detail/tcp_socket.hpp"
+
+namespace elastic::transport::detail {
+
+/// Guarded by the engine's mutex, the socket included.
+class Link {
+ public:
+  Link(int peer, Socket connected, std::string host, Traffic& traffic, std::uint64_t const& horizon)
+      : rank(peer),
+        where(std::move(host)),
+        socket(std::move(connected)),
+        out(traffic),
+        in(out, traffic, peer, horizon) {
+    socket.non_blocking(true);
+  }
+  Link(Link const&) = delete;
+  Link& operator=(Link const&) = delete;
+
+  /// Nothing more will ever arrive.
+  bool ended() const { return ended_; }
+  bool wants_to_read() const { return !ended_ && !in.full(); }
+  bool wants_to_write() const { return !down && !mute_ && out.has_work(); }
+
+  void pump_in() {
+    if (ended_) return;
+    error_code const error = in.pump(socket);
+    if (in.broken() != nullptr) {
+      fail(Trouble::protocol, in.broken());
+      end();
+    } else if (in.bye() && !down) {
+      fail(Trouble::lost, "it has left the job");
+      left = true;
+      error_code ignored;
+      socket.shutdown(Socket::shutdown_send, ignored);  // lets the peer's farewell end at once
+    }
+    if (!error || error == asio::error::would_block) return;
+    fail(Trouble::lost, error == asio::error::eof ? "its connection was closed without a goodbye"
+                                                  : "its connection broke: " + error.message());
+    end();
+  }
+
+  void pump_out() {
+    if (!wants_to_write()) return;
+    error_code const error = out.pump(socket);
+    // A broken pipe may still hold what the peer said before it left: how it ended is the reader's to say.
+    if (error && error != asio::error::would_block) mute_ = true;
+  }
+
+  /// Calls f(transfer) for everything in flight on this link.
+  template <class F>
+  void for_each_transfer(F&& f) {
+    in.for_each_transfer(f);
+    out.for_each_transfer(f);
+  }
+
+  int const rank;
+  std::string const where;
+  Socket socket;
+  Outbox out;
+  Inbox in;
+  Failure down;           // why nothing new can be done on this link
+  bool left = false;      // in good order
+  bool reported = false;  // wait_message() has told the caller
+  bool settled = false;   // its operations know that it is down
+  bool reading = false;   // the IO thread waits until it is readable,
+  bool writing = false;   // or writable
+
+ private:
+  void fail(Trouble kind, std::string why) {
+    if (!down) down = {kind, rank, where, std::move(why)};
+  }
+
+  void end() {
+    error_code ignored;
+    ended_ = true;
+    socket.close(ignored);
+  }
+
+  bool ended_ = false;
+  bool mute_ = false;
+};
+
+}  // namespace elastic::transport::detail

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// Boost.Asio sockets as the handshake needs them: tuned, described in words, and never waiting past a
+// deadline.
+#pragma once
+
+// GCC's ThreadSanitizer knows no fences; nothing here relies on Asio's, for a mutex guards all of it.
+#if defined(__SANITIZE_THREAD__) && !defined(BOOST_ASIO_DISABLE_FENCED_BLOCK)
+#define BOOST_ASIO_DISABLE_FENCED_BLOCK
+#endif
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/read.hpp>
+#include <boost/asio/write.hpp>
+#include <chrono>
+#include <cstddef>
+#include <optional>
+#include <string>
+
+namespace elastic::transport::detail {
+
+namespace asio = boost::asio;
+using boost::system::error_code;
+using Socket = asio::ip::tcp::socket;
+using Endpoint = asio::ip::tcp::endpoint;
+using Clock = std::chrono::steady_clock;
+
+/// "host:port", with brackets around an IPv6 address.
+inline std::string describe(std::string const& host, unsigned port) {
+  bool const v6 = host.find(':') != std::string::npos;
+  return (v6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
+}
+inline std::string describe(Endpoint const& end) { return describe(end.address().to_string(), end.port()); }
+
+/// No delay for small messages, and a vanished host noticed within about `timeout`. An option that a system
+/// lacks is not missed: every wait has its own deadline.
+inline void tune(Socket& socket, std::chrono::duration<double> timeout) {
+  error_code ignored;
+  socket.set_option(asio::ip::tcp::no_delay(true), ignored);
+  socket.set_option(asio::socket_base::keep_alive(true), ignored);
+  auto const set = [&](int option, int value) {
+    ::setsockopt(socket.native_handle(), IPPROTO_TCP, option, &value, sizeof value);
+  };
+  double const seconds = std::clamp(timeout.count(), 1.0, 3600.0);
+  set(TCP_USER_TIMEOUT, static_cast<int>(seconds * 1000));
+  set(TCP_KEEPIDLE, static_cast<int>(std::max(1.0, seconds / 4)));
+  set(TCP_KEEPINTVL, static_cast<int>(std::max(1.0, seconds / 8)));
+  set(TCP_KEEPCNT, 6);
+}
+
+/// Runs one asynchronous operation on `socket` to its end; closes the socket at the deadline.
+template <class Start>
+error_code run_until(asio::io_context& io, Socket& socket, Clock::time_point deadline, Start start) {
+  std::optional<error_code> result;
+  start([&result](error_code error, auto&&...) { result = error; });
+  io.restart();
+  while (!result && io.run_one_until(deadline) != 0) {
+  }
+  if (result) return *result;
+  error_code ignored;
+  socket.close(ignored);
+  io.restart();
+  while (!result) io.run_one();  // the cancelled handler still refers to this frame
+  return asio::error::timed_out;
+}
+
+inline error_code connect_until(asio::io_context& io, Socket& socket, Endpoint const& end,
+                                Clock::time_point deadline) {
+  return run_until(io, socket, deadline, [&](auto done) { socket.async_connect(end, done); });
+}
+
+template <class T>
+error_code read_until(asio::io_context& io, Socket& socket, T* to, std::size_t count,
+                      Clock::time_point deadline) {
+  return run_until(io, socket, deadline, [&](auto done) {
+    asio::async_read(socket, asio::buffer(static_cast<void*>(to), count * sizeof(T)), done);
+  });
+}
+
+template <class T>
+error_code write_until(asio::io_context& io, Socket& socket, T const* from, std::size_t count,
+                       Clock::time_point deadline) {
+  return run_until(io, socket, deadline, [&](auto done) {
+    asio::async_write(socket, asio::buffer(static_cast<void const*>(from), count * sizeof(T)), done);
+  });
+}
+
+}  // namespace elastic::transport::detail
