@@ -3,11 +3,9 @@
 // run on all ranks and only return numbers; the calling thread asserts.
 #pragma once
 
-#include <atomic>
-#include <bit>
 #include <chrono>
 #include <cmath>
-#include <numeric>
+#include <initializer_list>
 #include <string>
 #include <thread>
 #include <utility>
@@ -35,6 +33,8 @@ Span<T const> view(std::vector<T> const& values) {
   return {values.data(), values.size()};
 }
 
+inline std::vector<std::size_t> sizes(std::initializer_list<std::size_t> list) { return list; }
+
 inline bool all_answers_are(Answers const& answers, std::vector<double> const& expected) {
   for (auto const& answer : answers)
     if (answer != expected) {
@@ -54,11 +54,14 @@ void messages() {
     auto const size_of = [](int i) { return std::size_t(i % 4 == 0 ? 3000 : i % 7); };
     auto const answers = Run::run(3, [&](auto& net) -> std::vector<double> {
       if (net.rank() != 0) {
+        std::vector<std::vector<float>> values;  // all in flight: a send may have to wait for its receive
+        std::vector<decltype(net.start_send(view(std::as_const(values[0])), 0, 0))> tickets;
         for (int i = 0; i < count; ++i)
           for (int tag : {5, 6}) {
-            auto const values = random_values<float>(size_of(i), unsigned(100 * net.rank() + 10 * i + tag));
-            net.send(view(values), 0, tag);
+            values.push_back(random_values<float>(size_of(i), unsigned(100 * net.rank() + 10 * i + tag)));
+            tickets.push_back(net.start_send(view(std::as_const(values.back())), 0, tag));
           }
+        for (auto& ticket : tickets) ticket.wait();
         return {0};
       }
       double wrong = 0;
@@ -77,7 +80,7 @@ void messages() {
   SECTION("may be empty, one byte, or 20 MB") {
     auto const answers = Run::run(2, [&](auto& net) -> std::vector<double> {
       double wrong = 0;
-      for (std::size_t n : {0, 1, 57, 58, 59, 16384, 131072, 131073, 5'000'000}) {
+      for (std::size_t n : sizes({0, 1, 57, 58, 59, 16384, 131072, 131073, 5'000'000})) {
         auto const sent = random_values<float>(n, unsigned(n));
         std::vector<float> got(n);
         if (net.rank() == 0) {
@@ -207,7 +210,7 @@ void collectives() {
     using T = decltype(zero);
     return Run::run(p, [p](auto& net) -> std::vector<double> {
       double wrong = 0;
-      for (std::size_t n : {0, 1, 2, 5, 1000, 1025, 100003}) {
+      for (std::size_t n : sizes({0, 1, 2, 5, 1000, 1025, 100003})) {
         auto const seed = [&](int r) { return unsigned(n) * 16 + unsigned(r); };
         auto sum = random_values<T>(n, seed(0));
         for (int r = 1; r < p; ++r) {
@@ -235,9 +238,10 @@ void collectives() {
     for (int p : {2, 3}) {
       auto const answers = Run::run(p, [p](auto& net) -> std::vector<double> {
         double wrong = 0;
-        std::vector<std::size_t> const sizes{300000, 3, 70001, 1000};
+        auto const lengths = sizes({300000, 3, 70001, 1000});
         std::vector<std::vector<float>> x;
-        for (std::size_t n : sizes) x.push_back(random_values<float>(n, unsigned(n) + unsigned(net.rank())));
+        for (std::size_t n : lengths)
+          x.push_back(random_values<float>(n, unsigned(n) + unsigned(net.rank())));
         {
           auto a = net.start_all_reduce(view(x[0]));
           auto b = net.start_all_reduce(view(x[1]));
@@ -249,10 +253,10 @@ void collectives() {
           a.wait();
           b.wait();
         }
-        for (std::size_t k = 0; k < sizes.size(); ++k) {
-          auto sum = random_values<float>(sizes[k], unsigned(sizes[k]));
+        for (std::size_t k = 0; k < lengths.size(); ++k) {
+          auto sum = random_values<float>(lengths[k], unsigned(lengths[k]));
           for (int r = 1; r < p; ++r) {
-            auto const term = random_values<float>(sizes[k], unsigned(sizes[k]) + unsigned(r));
+            auto const term = random_values<float>(lengths[k], unsigned(lengths[k]) + unsigned(r));
             for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += term[i];
           }
           for (std::size_t i = 0; i < sum.size(); ++i) wrong += std::abs(x[k][i] - sum[i]) > 1e-5f;
@@ -267,7 +271,7 @@ void collectives() {
     auto const answers = Run::run(3, [](auto& net) -> std::vector<double> {
       double wrong = 0;
       for (int root : {0, 1, 2})
-        for (std::size_t n : {0, 1, 1000, 300007}) {
+        for (std::size_t n : sizes({0, 1, 1000, 300007})) {
           auto x = random_values<float>(n, unsigned(net.rank() + 1));
           net.broadcast(view(x), root);
           wrong += x != random_values<float>(n, unsigned(root + 1));
@@ -346,7 +350,7 @@ void traffic() {
     auto const answers = Run::run(2, [&](auto& net) -> std::vector<double> {
       auto const before = net.traffic();
       auto x = random_values<float>(300'000, 1);
-      for (std::size_t n : {0, 3, 300'000}) {
+      for (std::size_t n : sizes({0, 3, 300'000})) {
         if (net.rank() == 0) net.send(read(view(x).part(0, n)), 1, 1);
         if (net.rank() == 1) net.receive(view(x).part(0, n), 0, 1);
       }
@@ -358,7 +362,7 @@ void traffic() {
 
   SECTION("of an all-reduce: 2 (p - 1) / p of the vector a rank, both ways") {
     for (int p : {1, 2, 4})
-      for (std::size_t n : {0, 40, 100'000}) {
+      for (std::size_t n : sizes({0, 40, 100'000})) {
         CAPTURE(p, n);
         auto const answers = Run::run(p, [&](auto& net) -> std::vector<double> {
           auto x = random_values<double>(n, 1);
@@ -397,7 +401,7 @@ void failures() {
   using Run = Launch<Net>;
 
   SECTION("a message of another size than its receive is a ProtocolError, and the next one is fine") {
-    for (std::size_t n : {std::size_t(3), std::size_t(400'000)}) {
+    for (std::size_t n : sizes({std::size_t(3), std::size_t(400'000)})) {
       auto const answers = Run::run(2, [n](auto& net) -> std::vector<double> {
         auto x = random_values<float>(n, 3);
         if (net.rank() == 0) {
@@ -491,7 +495,7 @@ void failures() {
         }
         return {-1};
       });
-      for (std::size_t r : {0, 2, 3}) CHECK(answers[r] == std::vector<double>{1, 1});
+      for (std::size_t r : sizes({0, 2, 3})) CHECK(answers[r] == std::vector<double>{1, 1});
     }
 
     SECTION("an exception of one rank reaches the caller") {
