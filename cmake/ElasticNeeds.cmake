@@ -38,6 +38,7 @@ endfunction()
 
 # The components of one file, those behind #if with a question mark.
 function(elastic_read_needs file out)
+  get_filename_component(file "${file}" ABSOLUTE) # without .., so that a file has one name
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${file}")
   get_filename_component(folder "${file}" DIRECTORY)
   file(STRINGS "${file}" lines REGEX "^ *# *(if|endif|include)|^// needs:")

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// Prints docs/options.md from the tables of options that also make --help. After a change of an option:
+//     print_options > docs/options.md
+#include <cstdio>
+#include <string>
+#include <tuple>
+
+#include "../samples/cifar10/job.hpp"
+#include "elastic/optimizer/schedule.hpp"
+#include "elastic/optimizer/sgd.hpp"
+#include "elastic/options.hpp"
+#include "elastic/rule/async_easgd.hpp"
+#include "elastic/rule/bsp.hpp"
+#include "elastic/rule/sync_easgd.hpp"
+
+namespace {
+
+/// One row for each option of `Policy`, with the default that its default constructor sets.
+template <class Policy>
+void print_table(char const* heading, char const* about) {
+  std::printf("\n## %s\n%s\n\n| key | default | expected | what it does |\n|---|---|---|---|\n", heading,
+              about);
+  Policy const defaults;
+  auto const row = [&](auto const& option) {
+    std::string const text = elastic::to_text(defaults.*option.member);
+    std::printf("| `%s` | %s | %s | %s |\n", std::string(option.key).c_str(),
+                text.empty() ? "not set" : ("`" + text + "`").c_str(), elastic::expectation(option).c_str(),
+                std::string(option.help).c_str());
+  };
+  std::apply([&](auto const&... option) { (row(option), ...); }, Policy::options);
+}
+
+}  // namespace
+
+int main() {
+  namespace rule = elastic::rule;
+  namespace optimizer = elastic::optimizer;
+  std::printf(
+      "%s",
+      "<!-- Printed by test/print_options.cpp. Change the tables of options, not this page. -->\n"
+      "# Options\n\n"
+      "A key is a member of the type it stands under, a flag of [cifar10](cifar10.md) (`--learning-rate` "
+      "for\n"
+      "`learning_rate`), a line of its YAML file and a variable of its environment "
+      "(`ELASTIC_LEARNING_RATE`).\n"
+      "Defaults are those of the types; `cifar10 --help` shows the sample's where it starts from others.\n"
+      "What the options of rules mean: [rules.md](rules.md).\n");
+  print_table<rule::Bsp>("rule::Bsp", "[rule/bsp.hpp](../include/elastic/rule/bsp.hpp)");
+  print_table<rule::SyncEasgd>(
+      "rule::SyncEasgd",
+      "[rule/sync_easgd.hpp](../include/elastic/rule/sync_easgd.hpp). At most one of "
+      "`alpha` and `beta` is set.");
+  print_table<rule::AsyncEasgd>(
+      "rule::AsyncEasgd",
+      "[rule/async_easgd.hpp](../include/elastic/rule/async_easgd.hpp). At most one of "
+      "`alpha` and `beta` is set.");
+  print_table<optimizer::Sgd>(
+      "optimizer::Sgd",
+      "The local step of every rule: [optimizer/sgd.hpp](../include/elastic/optimizer/sgd.hpp).");
+  print_table<optimizer::Schedule>(
+      "optimizer::Schedule",
+      "Its learning rate over time: [optimizer/schedule.hpp](../include/elastic/optimizer/schedule.hpp).");
+  print_table<sample::Job>(
+      "The job of cifar10",
+      "[samples/cifar10/job.hpp](../samples/cifar10/job.hpp); only the sample has these.");
+}
