@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Asynchronous EASGD between processes: a server, two workers, and a tester that looks at the center now and
-// then. run: plain expect: ^the server's center moved 40 times
+// then.
+// run: plain
+// expect: ^the server's center moved 40 times
 #include <sys/wait.h>
 #include <unistd.h>
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Your model, in any framework, is two flat vectors and a gradient: here logistic regression, written by
-// hand. run: plain expect: ^error 0\.0[0-9]*$
+// hand.
+// run: plain
+// expect: ^error 0\.0[0-9]*$
 #include <cmath>
 #include <cstdio>
 #include <random>

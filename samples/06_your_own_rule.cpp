@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A rule of your own, in your own file, over every transport that has what it needs: here SlowMo (Wang et al.
-// 2020), local SGD whose average takes a heavy-ball step of its own. run: plain expect: ^variance of the
-// center 0\.0
+// 2020), local SGD whose average takes a heavy-ball step of its own.
+// run: plain
+// expect: ^variance of the center 0\.0
 #include <cstdio>
 
 #include "elastic/elastic.hpp"

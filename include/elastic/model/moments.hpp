@@ -38,8 +38,7 @@ class RunningMoments {
  public:
   /// Adds `weight` samples that have these moments.
   void add(Moments const& batch, double weight) {
-    mean_.resize(batch.mean.size());
-    squares_.resize(batch.mean.size());
+    if (mean_.empty()) mean_ = squares_ = std::vector<double>(batch.mean.size());
     count_ += weight;
     for (std::size_t i = 0; i < mean_.size(); ++i) {
       double const off = static_cast<double>(batch.mean[i]) - mean_[i];
