@@ -82,9 +82,9 @@ class Tcp {
 
    private:
     friend Tcp;
-    Ticket(detail::Engine& engine, detail::Operation* op) : engine_(&engine), op_(op) {}
+    Ticket(detail::Engine& engine, detail::TcpOperation* op) : engine_(&engine), op_(op) {}
     detail::Engine* engine_;
-    detail::Operation* op_;
+    detail::TcpOperation* op_;
   };
 
   /// From now on collectives are between the first `ranks` ranks; no collective may be in flight.
@@ -172,14 +172,14 @@ class Tcp {
     return {rank_, team_};
   }
 
-  void complete(detail::Operation* op) { Ticket(engine_, op).wait(); }
+  void complete(detail::TcpOperation* op) { Ticket(engine_, op).wait(); }
 
   Ticket message(char const* operation, bool outgoing, std::byte* data, std::size_t size, int peer, int tag) {
     if (peer < 0 || peer >= size_ || peer == rank_)
       throw ConfigError(std::string(operation) + ": rank " + std::to_string(rank_) + " of " +
                         std::to_string(size_) + " has no peer " + std::to_string(peer));
     auto const lock = engine_.lock();
-    detail::Operation& op = engine_.acquire(operation, 1);
+    detail::TcpOperation& op = engine_.acquire(operation, 1);
     op.add(0, peer, outgoing, engine_.next_message(), data, size).tag = tag;
     engine_.launch(op);
     return {engine_, &op};

@@ -26,10 +26,10 @@ struct Team {
 // Each function returns nullptr if there is nothing to wait for.
 
 /// Everybody sends everybody an empty frame.
-inline Operation* start_barrier(Engine& engine, Team team) {
+inline TcpOperation* start_barrier(Engine& engine, Team team) {
   auto const lock = engine.lock();
   if (team.others() == 0) return nullptr;
-  Operation& op = engine.acquire("barrier", 2 * team.others());
+  TcpOperation& op = engine.acquire("barrier", 2 * team.others());
   std::uint64_t const id = engine.next_collective();
   for (std::size_t k = 0; k < team.others(); ++k) {
     op.add(2 * k, team.other(k), true, id, nullptr, 0);
@@ -39,11 +39,11 @@ inline Operation* start_barrier(Engine& engine, Team team) {
   return &op;
 }
 
-inline Operation* start_broadcast(Engine& engine, Team team, std::byte* data, std::size_t size, int root) {
+inline TcpOperation* start_broadcast(Engine& engine, Team team, std::byte* data, std::size_t size, int root) {
   auto const lock = engine.lock();
   if (team.others() == 0 || size == 0) return nullptr;
   bool const sends = team.rank == root;
-  Operation& op = engine.acquire("broadcast", sends ? team.others() : 1);
+  TcpOperation& op = engine.acquire("broadcast", sends ? team.others() : 1);
   std::uint64_t const id = engine.next_collective();
   for (std::size_t k = 0; k < op.transfers.size(); ++k)
     op.add(k, sends ? team.other(k) : root, sends, id, data, size);
@@ -54,11 +54,11 @@ inline Operation* start_broadcast(Engine& engine, Team team, std::byte* data, st
 /// Granting the gather at the start is safe: the owner of a chunk sends sums only of what it has received,
 /// and what it has received has left the buffer that the sums overwrite.
 template <class T>
-Operation* start_all_reduce(Engine& engine, Team team, Span<T> x) {
+TcpOperation* start_all_reduce(Engine& engine, Team team, Span<T> x) {
   auto const lock = engine.lock();
   std::size_t const others = team.others();
   if (others == 0 || x.empty()) return nullptr;
-  Operation& op = engine.acquire("all_reduce", 4 * others);
+  TcpOperation& op = engine.acquire("all_reduce", 4 * others);
   std::uint64_t const id = engine.next_collective();
   auto const bytes = [&](Chunk c) { return reinterpret_cast<std::byte*>(x.data() + c.first); };
   Chunk const mine = chunk(x.size(), team.ranks, team.rank);

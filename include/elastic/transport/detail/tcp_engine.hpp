@@ -35,8 +35,8 @@ class Engine {
       error_code ignored;
       Socket& socket = seats[r]->socket;
       if (socket.local_endpoint(ignored).address() == socket.remote_endpoint(ignored).address()) ++neighbors;
-      links_.back() =
-          std::make_unique<Link>(static_cast<int>(r), std::move(socket), seats[r]->where, traffic_, horizon_);
+      links_.back() = std::make_unique<TcpLink>(static_cast<int>(r), std::move(socket), seats[r]->where,
+                                                traffic_, horizon_);
     }
     bool const crowded = static_cast<unsigned>(neighbors) > std::thread::hardware_concurrency();
     spin_ = std::chrono::microseconds(crowded ? 5 : 100);
@@ -77,7 +77,7 @@ class Engine {
 
   // The functions below need the mutex locked.
 
-  Link& link(int rank) { return *links_[static_cast<std::size_t>(rank)]; }
+  TcpLink& link(int rank) { return *links_[static_cast<std::size_t>(rank)]; }
 
   /// The id of the next collective; every rank of the team counts alike.
   std::uint64_t next_collective() { return std::exchange(horizon_, horizon_ + 2); }
@@ -86,13 +86,13 @@ class Engine {
   std::uint64_t next_message() { return ++message_id_; }
 
   /// A cleared operation with `count` transfers; give it back with `finish` or `forget`.
-  Operation& acquire(char const* name, std::size_t count) {
+  TcpOperation& acquire(char const* name, std::size_t count) {
     auto& free = count == 1 ? free_messages_ : free_collectives_;
     if (free.empty()) {
       operations_.emplace_back();
       free.push_back(&operations_.back());
     }
-    Operation& op = *free.back();
+    TcpOperation& op = *free.back();
     free.pop_back();
     op.name = name;
     op.transfers.assign(count, Transfer{});
@@ -106,13 +106,13 @@ class Engine {
   }
 
   /// Posts what was added to an operation. Receives come first: they tell the peers that they may send.
-  void launch(Operation& op) {
+  void launch(TcpOperation& op) {
     if (aborted_) op.fail(aborted_);
     fail_in_vain(op, true);
     for (bool const outgoing : {false, true})
       for (Transfer& t : op.transfers) {
         if (op.failure || t.finished || t.outgoing != outgoing) continue;
-        Link& l = link(t.peer);
+        TcpLink& l = link(t.peer);
         bool const collective = (t.id & Outbox::collective_bit) != 0;
         if (outgoing)
           collective ? l.out.piece(t) : l.out.message(t);
@@ -133,7 +133,7 @@ class Engine {
   }
 
   /// Waits until `op` is done and gives it back; throws what went wrong.
-  void finish(Lock& lock, Operation& op) {
+  void finish(Lock& lock, TcpOperation& op) {
     auto const start = Clock::now();
     auto const deadline = start + std::chrono::duration_cast<Clock::duration>(timeout_);
     if (!await(lock, deadline, [&op] { return op.done(); })) op.fail(late(op));
@@ -202,7 +202,7 @@ class Engine {
   }
 
   /// Takes an operation out of the game, whatever its state, and keeps it for the next one.
-  void forget(Operation& op) {
+  void forget(TcpOperation& op) {
     cancel(op);
     std::erase(active_, &op);
     (op.transfers.size() == 1 ? free_messages_ : free_collectives_).push_back(&op);
@@ -224,7 +224,7 @@ class Engine {
       if (l) l->out.abort(origin, why);
   }
 
-  void cancel(Operation& op) {
+  void cancel(TcpOperation& op) {
     if (std::exchange(op.cancelled, true)) return;
     for (Transfer& t : op.transfers) {
       if (t.finished) continue;
@@ -235,14 +235,15 @@ class Engine {
 
   /// Nothing can be sent to a peer that is gone, but what it sent may be here. Who was lost is to blame
   /// rather than who left, which may be the consequence.
-  void fail_in_vain(Operation& op, bool outgoing) {
+  void fail_in_vain(TcpOperation& op, bool outgoing) {
     for (bool const left : {false, true})
       for (Transfer const& t : op.transfers)
-        if (Link const& l = link(t.peer); !t.finished && t.outgoing == outgoing && l.down && l.left == left)
+        if (TcpLink const& l = link(t.peer);
+            !t.finished && t.outgoing == outgoing && l.down && l.left == left)
           op.fail(l.down);
   }
 
-  static Failure late(Operation const& op) {
+  static Failure late(TcpOperation const& op) {
     std::string names;
     int first = -1;
     int count = 0;
@@ -276,7 +277,7 @@ class Engine {
       if (aborted_ || l->in.aborted().empty()) continue;
       int const origin = l->in.origin();
       bool const other = origin >= 0 && origin < static_cast<int>(links_.size()) && origin != rank_;
-      Link const& by = other ? link(origin) : *l;
+      TcpLink const& by = other ? link(origin) : *l;
       end_job(by.rank, by.where, l->in.aborted());
       push();
     }
@@ -289,7 +290,7 @@ class Engine {
         l->in.forget_unfinished();
         news = true;
       }
-    for (Operation* const op : active_) {
+    for (TcpOperation* const op : active_) {
       if (aborted_) op->fail(aborted_);
       if (op->failure) cancel(*op);
       if (op->done() && !std::exchange(op->reported, true)) news = true;
@@ -297,7 +298,7 @@ class Engine {
     if (news && sleepers_ > 0) changed_.notify_all();
   }
 
-  void arm(Link& l) {
+  void arm(TcpLink& l) {
     if (!l.reading && l.wants_to_read()) {
       l.reading = true;
       l.socket.async_wait(Socket::wait_read, [this, &l](error_code) {
@@ -342,10 +343,10 @@ class Engine {
   asio::io_context io_;
   std::uint64_t horizon_ = Outbox::collective_bit;
   std::uint64_t message_id_ = 0;
-  std::vector<std::unique_ptr<Link>> links_;  // index = rank, empty at this one
+  std::vector<std::unique_ptr<TcpLink>> links_;  // index = rank, empty at this one
   std::size_t last_source_ = 0;
-  std::deque<Operation> operations_;
-  std::vector<Operation*> active_, free_messages_, free_collectives_;
+  std::deque<TcpOperation> operations_;
+  std::vector<TcpOperation*> active_, free_messages_, free_collectives_;
   Failure aborted_;
   Traffic traffic_;
   std::jthread thread_;

@@ -14,9 +14,9 @@
 namespace elastic::transport::detail {
 
 /// Guarded by the engine's mutex, the socket included.
-class Link {
+class TcpLink {
  public:
-  Link(int peer, Socket connected, std::string host, Traffic& traffic, std::uint64_t const& horizon)
+  TcpLink(int peer, Socket connected, std::string host, Traffic& traffic, std::uint64_t const& horizon)
       : rank(peer),
         where(std::move(host)),
         socket(std::move(connected)),
@@ -24,8 +24,8 @@ class Link {
         in(out, traffic, peer, horizon) {
     socket.non_blocking(true);
   }
-  Link(Link const&) = delete;
-  Link& operator=(Link const&) = delete;
+  TcpLink(TcpLink const&) = delete;
+  TcpLink& operator=(TcpLink const&) = delete;
 
   /// Nothing more will ever arrive.
   bool ended() const { return ended_; }

@@ -37,11 +37,11 @@ struct Failure {
   }
 };
 
-struct Operation;
+struct TcpOperation;
 
 /// One message in one direction on one link; the buffer is the caller's and outlives it.
 struct Transfer {
-  Operation* operation = nullptr;
+  TcpOperation* operation = nullptr;
   std::byte* data = nullptr;  // only read when sending
   std::size_t size = 0;
   std::size_t moved = 0;      // bytes sent or received
@@ -93,7 +93,7 @@ void sum_in_rank_order(Reduction const& r, std::size_t first, std::size_t last) 
 
 /// What a ticket waits for. An all-reduce over p ranks has 4 groups of p-1 transfers: chunks out, chunks in,
 /// sums out, sums in.
-struct Operation {
+struct TcpOperation {
   char const* name = "";
   std::vector<Transfer> transfers;
   std::size_t open = 0;  // transfers that have not finished
