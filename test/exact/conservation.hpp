@@ -60,7 +60,7 @@ void exchanges_conserve_to_the_bit(long exchanges) {
 /// worker.
 template <class Net, class Rule>
 void drift_is_rounding() {
-  constexpr int workers = 4;
+  constexpr int workers = 3;
   constexpr long exchanges = small ? 100 : 2000;
   Setup<float> const setup;
   Plan const plan{.steps = exchanges, .sgd = {.learning_rate = 0}, .same_start = false};

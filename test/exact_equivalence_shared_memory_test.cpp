@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rules that are the same algorithm under some condition, over transport::SharedMemory.
+#include "exact/equivalence.hpp"
+#include "support/launch_shared_memory.hpp"
+
+namespace {
+
+[[maybe_unused]] bool const added = exact::add_equivalence_cases<elastic::transport::SharedMemory>();
+
+}  // namespace

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// Closed forms of EASGD's mean, variance and bounds of stability, over transport::SharedMemory.
+#include "exact/stability.hpp"
+#include "exact/transients.hpp"
+#include "exact/variance.hpp"
+#include "support/launch_shared_memory.hpp"
+
+namespace {
+
+using Net = elastic::transport::SharedMemory;
+[[maybe_unused]] bool const added = exact::add_variance_cases<Net>() &&
+                                    exact::add_asynchronous_variance_cases<Net>() &&
+                                    exact::add_transient_cases<Net>() && exact::add_stability_cases<Net>() &&
+                                    exact::add_asynchronous_stability_cases<Net>();
+
+}  // namespace
