@@ -3,6 +3,9 @@
 // does not exist is a test case, too: its refusal.
 #pragma once
 
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <string>
 
 #include "conformance/rule.hpp"
@@ -46,6 +49,37 @@ bool add_cell() {
   }
 }
 
+/// A line of docs/matrix.md: the transport, the device, and for each rule whether the three work together.
+template <class Net, class Dev, class... Rs>
+std::string documented_row(Types<Rs...>) {
+  auto const cell = [](Refusal why) {
+    return " | " + (why == Refusal::none ? std::string("yes") : "no: " + std::string(explain(why)));
+  };
+  return "| " + std::string(Net::name) + " | " + std::string(Dev::name) +
+         (cell(refusal<Net, Rs, Dev>()) + ...) + " |\n";
+}
+
+template <class Net, class... Rs, class... Devs>
+std::string documented_rows(Types<Rs...> rules, Types<Devs...>) {
+  return (documented_row<Net, Devs>(rules) + ...);
+}
+
+template <class... Rs>
+std::string documented_head(Types<Rs...>) {
+  return "| transport | device" + ((" | " + std::string(Rs::name)) + ...) + " |\n";
+}
+
+/// docs/matrix.md says what the compiler does. When it fails, what it misses is what to write there.
+template <class Net>
+void is_documented() {
+  auto const page = std::filesystem::path(__FILE__).parent_path().parent_path() / "docs" / "matrix.md";
+  std::ifstream file(page);
+  REQUIRE(file);
+  std::string const text(std::istreambuf_iterator<char>(file), {});
+  CHECK_THAT(text, Catch::Matchers::ContainsSubstring(documented_head(Rules{})));
+  CHECK_THAT(text, Catch::Matchers::ContainsSubstring(documented_rows<Net>(Rules{}, Devices{})));
+}
+
 template <class Net, class... Rs, class... Devs>
 bool add_row(Types<Rs...>, Types<Devs...>) {
   auto const add_rule = []<class Rule>() { return (add_cell<Net, Rule, Devs>() && ...); };
@@ -55,7 +89,9 @@ bool add_row(Types<Rs...>, Types<Devs...>) {
 /// Registers all cells of one transport.
 template <class Net>
 bool add() {
-  return add_row<Net>(Rules{}, Devices{});
+  return add_row<Net>(Rules{}, Devices{}) &&
+         support::add_case(is_documented<Net>, std::string(Net::name) + ": its row stands in docs/matrix.md",
+                           "[matrix]");
 }
 
 }  // namespace matrix
