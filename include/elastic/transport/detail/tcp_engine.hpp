@@ -237,10 +237,10 @@ class Engine {
   /// rather than who left, which may be the consequence.
   void fail_in_vain(TcpOperation& op, bool outgoing) {
     for (bool const left : {false, true})
-      for (Transfer const& t : op.transfers)
-        if (TcpLink const& l = link(t.peer);
-            !t.finished && t.outgoing == outgoing && l.down && l.left == left)
-          op.fail(l.down);
+      for (Transfer const& t : op.transfers) {
+        if (t.finished || t.outgoing != outgoing) continue;
+        if (TcpLink const& l = link(t.peer); l.down && l.left == left) op.fail(l.down);
+      }
   }
 
   static Failure late(TcpOperation const& op) {
