@@ -2,6 +2,7 @@
 // How good a center is: error on the test and training images, and which classes are taken for which.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <string>
@@ -31,6 +32,7 @@ inline Scores score(elastic::model::Convnet& model, elastic::data::ImageSet cons
   elastic::data::for_each_batch(
       set, sets.normal, {.batch = evaluation_batch, .crop = sets.crop, .count = count},
       [&](elastic::model::Batch const& batch) {
+        if (stop) return;
         total += model.evaluate(batch);
         auto const predicted = model.predictions();
         for (std::size_t i = 0; i < std::size_t(batch.count); ++i)
@@ -43,6 +45,10 @@ inline Scores score(elastic::model::Convnet& model, elastic::data::ImageSet cons
 
 /// The center's own batch-norm statistics, from training images: no worker's running averages fit it.
 inline void measure_statistics(elastic::model::Convnet& model, Sets const& sets) {
+  auto const is_normalization = [](elastic::ParameterGroup const& g) {
+    return g.kind == elastic::ParameterKind::normalization;
+  };
+  if (std::ranges::none_of(model.groups(), is_normalization)) return;
   model.reset_statistics();
   elastic::data::for_each_batch(sets.train, sets.normal,
                                 {.batch = evaluation_batch, .crop = sets.crop, .count = 2000},
