@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ranks are the processes of an MPI job. Boost.MPI starts and ends MPI and owns the communicators; the calls
 // themselves are the non-blocking ones of MPI-3, tested against a deadline, which Boost.MPI does not have.
+// One file, so that nothing else includes MPI.
 #pragma once
 
 #include <mpi.h>

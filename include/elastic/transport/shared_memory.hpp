@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ranks are processes (or threads) of one machine that exchange through a segment of shared memory.
+// Ranks are processes (or threads) of one machine that exchange through a segment of shared memory. One file,
+// for it is the whole interface: what the calls mean, what they check, and what they throw.
 #pragma once
 
 #include <chrono>
 #include <concepts>
 #include <cstddef>
-#include <exception>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -19,6 +18,7 @@
 #include "elastic/transport/detail/shared_collectives.hpp"
 #include "elastic/transport/detail/shared_job.hpp"
 #include "elastic/transport/detail/shared_messages.hpp"
+#include "elastic/transport/detail/shared_ticket.hpp"
 
 namespace elastic::transport {
 
@@ -53,58 +53,8 @@ class SharedMemory {
   /// Ends the job: every wait of every rank throws Aborted with this reason (its first 511 bytes).
   void abort(std::string_view why) { job_.abort(why); }
 
-  /// An operation in flight. Destroying it waits, unless an exception is on its way: then the operation is
-  /// given up, which may end the exchange with that peer.
   template <class Operation>
-  class [[nodiscard]] Ticket {
-   public:
-    Ticket(Ticket&&) noexcept = default;
-    Ticket& operator=(Ticket&& other) noexcept {
-      settle();
-      net_ = other.net_;
-      operation_ = std::move(other.operation_);
-      return *this;
-    }
-    ~Ticket() { settle(); }
-
-    /// Returns when the buffer may be touched again. Throws ProtocolError, PeerLost, Aborted or Timeout; the
-    /// operation is then given up.
-    void wait() {
-      if (!operation_) return;
-      try {
-        net_->complete(*operation_);
-      } catch (...) {
-        forget();
-        throw;
-      }
-      operation_.reset();
-    }
-    /// Moves what can be moved. Also true when wait() would throw at once.
-    bool done() { return !operation_ || net_->settled(*operation_); }
-
-   private:
-    friend SharedMemory;
-    Ticket(SharedMemory& net, Operation operation)
-        : net_(&net), operation_(std::make_unique<Operation>(operation)) {
-      net_->start(*operation_);
-    }
-    void forget() {
-      net_->cancel(*operation_);
-      operation_.reset();
-    }
-    void settle() noexcept {
-      if (!operation_) return;
-      if (std::uncaught_exceptions() > exceptions_) return forget();
-      try {
-        wait();
-      } catch (...) {  // the next call that needs this peer says it again
-      }
-    }
-
-    SharedMemory* net_;
-    std::unique_ptr<Operation> operation_;
-    int exceptions_ = std::uncaught_exceptions();
-  };
+  using Ticket = detail::SharedTicket<SharedMemory, Operation>;
 
   /// Returns when `x` may be reused: it is in the ring or with the peer. Any trivially copyable T.
   template <class T>
@@ -192,6 +142,9 @@ class SharedMemory {
   }
 
  private:
+  template <class Net, class Operation>
+  friend class detail::SharedTicket;
+
   template <class T>
   static std::byte* bytes_of(Span<T> x) {
     static_assert(std::is_trivially_copyable_v<T>);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Collectives of a shared-memory job, as seen by one rank. Every one is a sequence of pieces that pass
 // through the ranks' stages in the segment: stage mine, sum my share of everyone's, collect the other shares.
+// One file: the three phases share their counters.
 #pragma once
 
 #include <algorithm>

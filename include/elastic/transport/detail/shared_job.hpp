@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One rank's place in a shared-memory job: how the ranks find each other, wait for each other, notice that
 // one has died, and stop together. What they exchange is the business of shared_messages and
-// shared_collectives.
+// shared_collectives. One file: joining waits by the same loop as everything else.
 #pragma once
 
 #include <sched.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Messages between the ranks of a shared-memory job, as seen by one rank: what it sends, what it has posted a
 // receive for, and what has arrived unasked. Heads travel apart from the payload of long messages, so a short
-// control message overtakes a bulk one that nobody has asked for yet.
+// control message overtakes a bulk one that nobody has asked for yet. One file: both ends of a ring.
 #pragma once
 
 #include <algorithm>
