@@ -3,6 +3,8 @@
 
 #include <omp.h>  // as in the header: weak, nothing to link
 
+#include <filesystem>
+#include <iterator>
 #include <thread>
 
 #include "elastic/concepts.hpp"
@@ -28,10 +30,16 @@ TEST_CASE("onednn: batch-norm statistics are those of the data", "[model]") {
 TEST_CASE("onednn: batches that do not fit are refused", "[model]") { test::check_refusals<OnednnNet>(); }
 TEST_CASE("onednn: nets move", "[model]") { test::check_move<OnednnNet>(); }
 
-TEST_CASE("onednn: the caller's number of OpenMP threads stays", "[model]") {
+TEST_CASE("onednn: a net has one thread, whatever OpenMP is told, and leaves that as it is", "[model]") {
+  auto const threads = [] {
+    std::filesystem::directory_iterator const tasks("/proc/self/task");
+    return std::distance(begin(tasks), end(tasks));
+  };
   omp_set_num_threads(3);
-  auto const net = model::perceptron();
-  OnednnNet(net, 2, 1).gradient(test::random_batch(net.input(), 2, 10, 1));
+  auto const before = threads();
+  auto const net = model::easgd_cifar();
+  OnednnNet(net, 16, 1).gradient(test::random_batch(net.input(), 16, 10, 1));
+  CHECK(threads() == before);
   CHECK(omp_get_max_threads() == 3);
 }
 
