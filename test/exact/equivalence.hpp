@@ -218,6 +218,22 @@ void momentum_0_is_plain() {
   CHECK(distance(run(.5, Momentum::nesterov), run(.5, Momentum::heavy_ball)) > 1e-3);
 }
 
+/// One worker with a server does what one worker with its own copy of the center does, bit for bit.
+template <class Net>
+void one_asynchronous_worker_is_synchronous() {
+  Plan const plan{.steps = 20, .sgd = {.learning_rate = .1, .momentum = .5}, .same_start = false};
+  for (Order const order : {Order::jacobi, Order::post_step})
+    for (long const period : {1L, 3L}) {
+      CAPTURE(order == Order::jacobi, period);
+      auto const async =
+          train<Net, float>(rule::AsyncEasgd{.alpha = .3, .period = period, .order = order}, plan, 1);
+      auto const sync =
+          train<Net, float>(rule::SyncEasgd{.alpha = .3, .period = period, .order = order}, plan, 1);
+      CHECK(distance(async.workers[0], sync.workers[0]) == 0);
+      CHECK(distance(async.center, sync.center) == 0);
+    }
+}
+
 /// Equations 5 and 6 of the paper, and the other order, written out for three workers.
 template <class Net>
 void synchronous_rule_is_the_papers() {
@@ -278,6 +294,7 @@ bool add_equivalence_cases() {
          add(consensus_in_one_exchange<Net>, ": alpha 1/(p+1) is consensus in one exchange") &&
          add(momentum_0_is_plain<Net, SyncEasgd>, ": momentum 0, synchronous, is plain SGD") &&
          add(momentum_0_is_plain<Net, AsyncEasgd>, ": momentum 0, asynchronous, is plain SGD") &&
+         add(one_asynchronous_worker_is_synchronous<Net>, ": one asynchronous worker is a synchronous one") &&
          add(synchronous_rule_is_the_papers<Net>, ": synchronous EASGD is the paper's recurrence");
 }
 
