@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Closed forms of EASGD's mean, variance and bounds of stability, over ranks that are threads.
+// timeout: 300
 #include "exact/stability.hpp"
 #include "exact/transients.hpp"
 #include "exact/variance.hpp"
