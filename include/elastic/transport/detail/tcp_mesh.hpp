@@ -169,8 +169,16 @@ class Mesh {
           seat(hello.rank) = take(std::move(socket), where);
         });
     io_.restart();
-    while (missing > 0 && io_.run_one_until(me_.deadline) != 0) {
-    }
+    do {
+      while (missing > 0 && io_.run_one_until(me_.deadline) != 0) {
+      }
+      if (missing > 0) break;
+      for (int rank = options_.rank + 1; rank < options_.size; ++rank)
+        if (!alive(seat(rank)->socket)) {  // it died while the others came: its successor may take its place
+          seat(rank).reset();
+          ++missing;
+        }
+    } while (missing > 0);
     if (missing == 0) return;
     std::string names;
     int first = -1;
