@@ -27,20 +27,24 @@ class CenterDesk {
     return request;
   }
 
-  /// Sends `status` and a copy of `center` to `to`, whose previous reply has arrived since it asked again.
+  /// Sends `status` and a copy of `center` to `to`, whose previous reply has arrived since it asked again. A
+  /// tester that is gone is nothing.
   void reply(int to, Status status, View center) {
     auto& reply = replies_[std::size_t(to)];
     if (!reply) reply.emplace(device_.template allocate<T>(center.size()));
-    reply->flush();
-    reply->status = status;
-    device_.copy(center, reply->center.span());
-    device_.synchronize();
-    reply->head.emplace(net_.start_send(read(as_bytes(reply->status)), to, tag::status));
-    reply->body.emplace(net_.start_send(read(reply->center.span()), to, tag::center));
+    try {
+      reply->flush();
+      reply->status = status;
+      device_.copy(center, reply->center.span());
+      device_.synchronize();
+      reply->head.emplace(net_.start_send(read(as_bytes(reply->status)), to, tag::status));
+      reply->body.emplace(net_.start_send(read(reply->center.span()), to, tag::center));
+    } catch (PeerLost const&) {
+      if (to < layout_.first_tester()) throw;
+    }
   }
 
-  /// Tells every tester that training has ended and hands it the last center. A tester that is gone is
-  /// nothing.
+  /// Tells every tester that training has ended and hands it the last center.
   void end(std::uint64_t version, View center) {
     try {
       for (int tester = layout_.first_tester(); tester < layout_.size; ++tester)
@@ -50,11 +54,11 @@ class CenterDesk {
         receive_request(pull.source, pull.tag);
         reply(pull.source, {version, 1}, center);
       }
-    } catch (TransportError const&) {
+    } catch (TransportError const&) {  // a tester that is gone or stuck; the center is safe without it
     }
     for (auto& reply : replies_) try {
         if (reply) reply->flush();
-      } catch (TransportError const&) {
+      } catch (TransportError const&) {  // likewise
       }
   }
 

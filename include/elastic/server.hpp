@@ -77,7 +77,8 @@ class Server {
   /// Answers a request for the center; returns before the answer has arrived.
   void reply(View center) {
     Stopwatch const running(report_.seconds.exchanging);
-    desk_.reply(from_, {report_.exchanges, stop_requested() ? 1u : 0u}, center);
+    desk_.reply(from_, {report_.exchanges, from_ < layout_.first_tester() && stop_requested() ? 1u : 0u},
+                center);
   }
 
   /// Takes the delta that `next` announced.
@@ -107,9 +108,14 @@ class Server {
 
   bool stop_requested() const { return plan_.stop && plan_.stop->load(); }
 
+  /// The next message. The loss of a tester is nothing: the training that it watched goes on.
   Envelope wait() {
     Stopwatch const idle(report_.seconds.waiting);
-    return net_.wait_message();
+    for (;;) try {
+        return net_.wait_message();
+      } catch (PeerLost const& lost) {
+        if (lost.peer() < layout_.first_tester()) throw;
+      }
   }
 
   void discard(Envelope const& message) {

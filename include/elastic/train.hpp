@@ -59,7 +59,8 @@ class Trainer : Composition<Net, Rule, Dev> {
       } catch (Disagreement const&) {
         throw;
       } catch (std::exception const& failure) {
-        if (net_.size() > 1) net_.abort(failure.what());
+        bool const tests = net_.rank() >= net_.size() - plan.testers;  // nobody needs a tester to go on
+        if (net_.size() > 1 && !tests) net_.abort(failure.what());
         throw;
       }
     } else {
