@@ -39,6 +39,7 @@ class Tester {
 
   Report finish() {
     report_.role = Role::tester;
+    report_.stopped = plan_.stop && plan_.stop->load();
     return report_;
   }
 
