@@ -188,12 +188,14 @@ function(elastic_sample name)
   endforeach()
 endfunction()
 
-# Every header, twice in a translation unit of its own, compiles alone; and all of them together link, so that
-# no function in them lacks `inline`. A header whose component is missing is left out.
+# Every header, twice in a translation unit of its own, compiles alone; all of them compile in one unit, so that
+# no two define one name; and all units link, so that no function lacks `inline`. A header whose component is
+# missing is left out.
 function(elastic_header_test)
   file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/include/*.hpp)
   set(units)
   set(links)
+  set(main)
   foreach(header IN LISTS headers)
     elastic_needs("${PROJECT_SOURCE_DIR}/include/${header}" required optional)
     set(missing)
@@ -212,9 +214,10 @@ function(elastic_header_test)
     set(content "#include \"${header}\"\n#include \"${header}\"\n")
     file(CONFIGURE OUTPUT ${unit} CONTENT "${content}" @ONLY)
     list(APPEND units ${unit})
+    string(APPEND main "#include \"${header}\"\n")
   endforeach()
   list(REMOVE_DUPLICATES links)
-  file(CONFIGURE OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/header_units/main.cpp CONTENT "int main() {}\n" @ONLY)
+  file(CONFIGURE OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/header_units/main.cpp CONTENT "${main}int main() {}\n" @ONLY)
   add_executable(all_headers ${units} ${CMAKE_CURRENT_BINARY_DIR}/header_units/main.cpp)
   target_compile_options(all_headers PRIVATE -O0)
   target_link_libraries(all_headers PRIVATE elastic_build ${links})
