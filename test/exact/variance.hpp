@@ -77,7 +77,7 @@ void check_variance(Point p, double golden, long exchanges, bool tells_orders_ap
   if (small) exchanges /= 20;
   ClosedForm const expected(p);
   CHECK(std::abs(expected.variance - golden) < 1e-8);
-  double const measured = measured_variance<Net, T, Data>(p, copies, 250, exchanges);
+  double const measured = measured_variance<Net, T, Data>(p, copies, 20 + 250 / p.period, exchanges);
   double const tolerance = 5 * standard_error(expected.slowest, double(copies) * double(exchanges));
   CAPTURE(p.workers, p.period, p.order == Order::jacobi, measured, golden, tolerance);
   CHECK(std::abs(measured / golden - 1) < tolerance);
