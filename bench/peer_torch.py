@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images per second of the benches' nets in PyTorch, on one thread: the peer that bench/training_speed compares with.
 
-Prints one line: net, memory format, images/s and images a second of CPU time (medians over the steps). Exits with 77 where torch is missing.
+Prints one line: net, memory format, images/s, images a second of CPU time (medians over the steps) and the BLAS that
+torch found, since Debian's torch multiplies with whatever libblas.so.3 is: "blas" is the slow reference one. Exits with 77 where torch is missing.
 """
 
 import argparse
+import pathlib
 import statistics
 import sys
 import time
@@ -42,6 +44,15 @@ def perceptron():
 NETS = {"easgd_cifar": easgd_cifar, "async_easgd_cifar": async_easgd_cifar, "perceptron": perceptron}
 
 
+def blas():
+    """The folder of the libblas.so.3 in use, which names it: blas, openblas-pthread, blis; Linux only."""
+    try:
+        mapped = pathlib.Path("/proc/self/maps").read_text().split()
+    except OSError:
+        return "unknown"
+    return next((pathlib.Path(word).parent.name for word in mapped if "/libblas" in word), "its_own")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("net", choices=NETS)
@@ -70,7 +81,7 @@ def main():
         cpu_times.append(time.process_time() - cpu_start)
     form = "channels_last" if options.channels_last else "contiguous"
     speeds = [options.batch / statistics.median(seconds[3:]) for seconds in (times, cpu_times)]
-    print(options.net, form, f"{speeds[0]:.1f} {speeds[1]:.1f}")
+    print(options.net, form, f"{speeds[0]:.1f} {speeds[1]:.1f}", blas())
 
 
 if __name__ == "__main__":

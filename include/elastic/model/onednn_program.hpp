@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What OnednnNet needs of oneDNN beyond its C++ interface: primitives bound to their memory once, so that a
-// step allocates nothing, and a promise that one thread runs them.
+// step allocates no tensor (oneDNN still makes small objects of its own), and a promise that one thread runs
+// them.
 #pragma once
 
 #include <algorithm>
