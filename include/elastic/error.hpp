@@ -6,13 +6,15 @@
 #include <cstdio>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 namespace elastic {
 
 /// The base of everything elastic throws.
 class Error : public std::runtime_error {
  public:
-  explicit Error(std::string const& what) : std::runtime_error("elastic: " + what) {}
+  static constexpr std::string_view prefix = "elastic: ";
+  explicit Error(std::string const& what) : std::runtime_error(std::string(prefix) + what) {}
 };
 
 /// An option, a file key, an environment variable or a combination of them that cannot work.

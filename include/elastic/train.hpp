@@ -60,7 +60,9 @@ class Trainer : Composition<Net, Rule, Dev> {
         throw;
       } catch (std::exception const& failure) {
         bool const tests = net_.rank() >= net_.size() - plan.testers;  // nobody needs a tester to go on
-        if (net_.size() > 1 && !tests) net_.abort(failure.what());
+        std::string_view reason = failure.what();
+        if (reason.starts_with(Error::prefix)) reason.remove_prefix(Error::prefix.size());
+        if (net_.size() > 1 && !tests) net_.abort(reason);
         throw;
       }
     } else {
@@ -129,7 +131,7 @@ class Trainer : Composition<Net, Rule, Dev> {
       agree(net_, "rule=" + std::string(Rule::name) + "\n" + describe(rule_) +
                       "scalar=" + std::to_string(sizeof(T) * 8) + " bits\n" +
                       "parameters=" + std::to_string(model.parameters().size()) + "\n" +
-                      "testers=" + std::to_string(plan.testers) + "\n");
+                      "testers=" + std::to_string(plan.testers) + "\n" + in_step(plan));
     if constexpr (Rule::needs == Needs::collective) net_.team(layout.workers());
     if (!plan.same_start || layout.role_of(net_.rank()) == Role::tester) return;
     if constexpr (Rule::needs == Needs::collective) {
@@ -139,6 +141,15 @@ class Trainer : Composition<Net, Rule, Dev> {
     } else {
       net_.receive(model.parameters(), 0, tag::start);
     }
+  }
+
+  /// What workers that meet in collectives must do at the same steps, and workers of a server need not.
+  static std::string in_step(Plan const& plan) {
+    if constexpr (Rule::needs != Needs::collective) return "";
+    auto const& schedule = plan.sgd.schedule;
+    return "steps=" + std::to_string(plan.steps) + "\n" + "decay=" + to_text(schedule.decay) + "\n" +
+           "steps_per_epoch=" + to_text(plan.steps_per_epoch) + "\n" +
+           "can be stopped=" + to_text(plan.stop != nullptr) + "\n";
   }
 
   Net& net_;

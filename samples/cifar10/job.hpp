@@ -44,7 +44,7 @@ struct Job {
 
   std::string data{};
   NetName net = NetName::easgd;
-  int batch = 128;
+  int batch = 64;
   double epochs = 4;
   long seed = 1;
   bool flip = true;

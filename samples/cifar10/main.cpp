@@ -5,7 +5,6 @@
 #include <atomic>
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
 #include <string>
 
 #include <unistd.h>
@@ -36,7 +35,7 @@ using Nets = elastic::Types<transport::Tcp, transport::SharedMemory, transport::
 using Nets = elastic::Types<transport::Tcp, transport::SharedMemory, transport::Threads, transport::Serial>;
 #endif
 
-/// sysexits.h's EX_TEMPFAIL: stopped by a signal with everything saved; start again to go on.
+/// sysexits.h's EX_TEMPFAIL: stopped by a signal, with the center saved.
 constexpr int exit_stopped = 75;
 
 std::atomic<bool> stop{false};
@@ -100,7 +99,10 @@ void join(std::string const& role, sample::Job const& job, int servers, int argc
 
 int run(int argc, char** argv) {
   sample::Job job;
-  elastic::optimizer::Sgd sgd{.learning_rate = 0.02, .momentum = 0.9, .weight_decay = 1e-4};
+  elastic::optimizer::Sgd sgd{.learning_rate = 0.02,
+                              .momentum = 0.9,
+                              .weight_decay = 1e-4,
+                              .schedule = {.decay = elastic::optimizer::Decay::polynomial, .power = 1}};
   std::string role;
   elastic::cli::CommandLine line(
       "Trains an image classifier on Fashion-MNIST or CIFAR-10 with BSP, synchronous or asynchronous EASGD.\n"
@@ -119,6 +121,7 @@ int run(int argc, char** argv) {
   elastic::cli::apply(*settings, sgd);
   elastic::cli::apply(*settings, sgd.schedule);
   job.check();
+  if (sgd.schedule.end_epoch == 0) sgd.schedule.end_epoch = job.epochs;
 
   bool stopped = false;
   elastic::dispatch<elastic::device::Cpu, Nets, Rules>(job.transport, job.rule, [&]<class Net, class Rule>() {
@@ -139,7 +142,6 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
-  setenv("OMP_NUM_THREADS", "1", 0);  // one thread a worker: more fight over the cores of its neighbors
   try {
     return run(argc, argv);
   } catch (elastic::ConfigError const& e) {

@@ -175,15 +175,15 @@ bool play(Net& net, Rule const& rule, Job const& job, elastic::optimizer::Sgd co
     std::fprintf(stderr, "%s: %s over %s, %d client(s), %zu parameters, %ld steps of %d images each\n",
                  label.c_str(), Rule::name.data(), Net::name.data(), layout.workers(),
                  model.parameters().size(), plan.steps, job.batch);
-    log.write("start",
-              {{"label", label},
-               {"rule", Rule::name},
-               {"transport", Net::name},
-               {"workers", layout.workers()},
-               {"parameters", model.parameters().size()},
-               {"steps", plan.steps},
-               {"batch", job.batch},
-               {"options", elastic::describe(rule) + elastic::describe(sgd) + elastic::describe(job)}});
+    log.write("start", {{"label", label},
+                        {"rule", Rule::name},
+                        {"transport", Net::name},
+                        {"workers", layout.workers()},
+                        {"parameters", model.parameters().size()},
+                        {"steps", plan.steps},
+                        {"batch", job.batch},
+                        {"options", elastic::describe(rule) + elastic::describe(sgd) +
+                                        elastic::describe(sgd.schedule) + elastic::describe(job)}});
   }
 
   Dashboard dashboard(log, layout.workers(), plan.steps, job.batch);

@@ -117,8 +117,7 @@ void apply(Settings const& settings, Policy& policy) {
       set_option(policy, key, setting.text);
     } catch (ConfigError const& e) {
       std::string_view const why = e.what();
-      throw ConfigError(setting.origin + ": " +
-                        std::string(why.substr(std::string_view("elastic: ").size())));
+      throw ConfigError(setting.origin + ": " + std::string(why.substr(Error::prefix.size())));
     }
 }
 

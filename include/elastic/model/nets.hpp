@@ -13,7 +13,8 @@ namespace elastic::model {
 /// 5): C(64, 5x5) P C(128, 5x5) P C(64, 3x3) D(256) dropout 1/2 S(classes), ReLU, no padding.
 ///
 /// 351,946 parameters for 3 channels and 10 classes. Without `init` the weights start as in Theano-MPI's
-/// version: N(0, 0.05^2) in convolutions, 0.001 in D, 0.005 in S; biases are 0.
+/// version: N(0, 0.05^2) in convolutions, 0.001 in D, 0.005 in S; biases are 0. With it, all but S start so:
+/// a small S keeps the first loss at log(classes).
 inline Architecture easgd_cifar(int channels = 3, int classes = 10, std::optional<Init> init = {}) {
   Init const conv = init.value_or(normal(0.05));
   return {{channels, 28, 28},
@@ -21,7 +22,7 @@ inline Architecture easgd_cifar(int channels = 3, int classes = 10, std::optiona
            Conv{.channels = 128, .kernel = 5, .init = conv}, Relu{}, MaxPool{.kernel = 2},
            Conv{.channels = 64, .kernel = 3, .init = conv}, Relu{},
            Linear{.outputs = 256, .init = init.value_or(normal(0.001))}, Relu{}, Dropout{.rate = 0.5},
-           Linear{.outputs = classes, .init = init.value_or(normal(0.005))}}};
+           Linear{.outputs = classes, .init = normal(0.005)}}};
 }
 
 /// The CIFAR-10 net of the Async-EASGD and torch-distlearn examples: four times convolution 5x5, batch

@@ -29,11 +29,10 @@ constexpr auto names(Decay) {
 ///
 ///     constant      1
 ///     step          factor^k, k = how many of `decay_epochs` are <= e
-///     plateau       factor^k, k = how often the loss of an epoch was not `threshold` better (as a share)
-///     than the
-///                   best before it, for `patience` epochs in a row
+///     plateau       factor^k, k = how often the loss of an epoch was, for `patience` epochs in a row, not
+///                   `threshold` better (as a share) than the best before it
 ///     polynomial    (1 - e / end_epoch)^power, 0 after end_epoch
-///     inverse_time  1 / (1 + gamma t)^power                         (the EASGD paper: gamma 1e-4, power 0.5)
+///     inverse_time  1 / (1 + gamma t)^power             (the EASGD paper: gamma 1e-4, power 0.5)
 ///
 /// times W with `scale_by_workers` (W workers; Goyal et al. 2017), and over the first `warmup_epochs` times a
 /// ramp from 1/W (without scaling: from 0) to 1.

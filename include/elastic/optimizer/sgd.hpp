@@ -26,8 +26,7 @@ constexpr auto names(Momentum) {
 ///
 ///     plain       x <- x - r (g(x) + l x)
 ///     heavy ball  v <- m v - r (g(x) + l x);  x <- x + v
-///     Nesterov    v <- m v;  x <- x + v;  then with the gradient at that x:  v <- v - r (g + l x);  x <- x -
-///     r (g + l x)
+///     Nesterov    v <- m v;  x <- x + v;  d = r (g(x) + l x);  v <- v - d;  x <- x - d
 ///
 /// l is 0 for biases and normalization parameters unless `decay_biases`; r is `bias_rate` times as large for
 /// biases.

@@ -23,8 +23,8 @@ constexpr auto names(Combine) {
 /// Bulk-synchronous SGD: all workers step together. With p workers:
 ///
 ///     gradients   g <- 1/p sum_i g_i, then the local step        one process on the joined batch
-///     parameters  `period` local steps, then x <- 1/p sum_i x_i  Theano-MPI's "avg"; local SGD for period >
-///     1 velocities  v_i <- m v_i - r g_i;  x <- x + sum_i v_i      Theano-MPI's "cdd"
+///     parameters  `period` local steps, then x <- 1/p sum_i x_i  Theano-MPI's "avg"; local SGD
+///     velocities  v_i <- m v_i - r g_i;  x <- x + sum_i v_i      Theano-MPI's "cdd"
 ///
 /// With equal starts and period 1, parameters at learning rate p r, velocities at r, and one process on the
 /// joined batch at p r are the same in exact arithmetic, momentum included, although no velocity is ever
