@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What makes one endpoint go: its links under one mutex, moved by a thread of its own while the program
-// computes and by the program itself while it waits.
+// computes and by the program itself while it waits. Longer than most headers because all of it is what the one
+// mutex guards: waiting, failing and moving are told apart only by the state they share.
 #pragma once
 
 #include <algorithm>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The receiving half of a link: takes frames apart, puts payloads straight into the buffers that wait for
-// them, and holds small messages that nobody has asked for yet.
+// them, and holds small messages that nobody has asked for yet. Longer than most headers because where a payload
+// goes, halfway through its frame, depends on receives that come, go and are cancelled meanwhile.
 #pragma once
 
 #include <algorithm>

@@ -173,8 +173,9 @@ class Mesh {
       while (missing > 0 && io_.run_one_until(me_.deadline) != 0) {
       }
       if (missing > 0) break;
-      for (int rank = options_.rank + 1; rank < options_.size; ++rank)
-        if (!alive(seat(rank)->socket)) {  // it died while the others came: its successor may take its place
+      // Before rank 0 has told the addresses, the successor of a rank that died may take its place.
+      for (int rank = 1; options_.rank == 0 && rank < options_.size; ++rank)
+        if (!alive(seat(rank)->socket)) {
           seat(rank).reset();
           ++missing;
         }
