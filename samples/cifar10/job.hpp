@@ -116,7 +116,8 @@ inline Sets load(Job const& job) {
 inline elastic::model::Architecture architecture(Job const& job, Sets const& sets) {
   switch (job.net) {
     case NetName::easgd:
-      return elastic::model::easgd_cifar(sets.train.channels, sets.train.classes, elastic::model::Init{});
+      return elastic::model::easgd_cifar(sets.train.channels, sets.train.classes,
+                                         {elastic::model::Init{elastic::model::Init::Kind::glorot}});
     case NetName::async_easgd:
       return elastic::model::async_easgd_cifar(sets.train.channels, sets.crop, sets.train.classes);
     case NetName::perceptron: break;
