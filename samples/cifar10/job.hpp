@@ -44,8 +44,8 @@ struct Job {
 
   std::string data{};
   NetName net = NetName::easgd;
-  int batch = 64;
-  double epochs = 4;
+  int batch = 32;
+  double epochs = 6;
   long seed = 1;
   bool flip = true;
   int pad = 0;

@@ -99,7 +99,7 @@ void join(std::string const& role, sample::Job const& job, int servers, int argc
 
 int run(int argc, char** argv) {
   sample::Job job;
-  elastic::optimizer::Sgd sgd{.learning_rate = 0.02,
+  elastic::optimizer::Sgd sgd{.learning_rate = 0.05,
                               .momentum = 0.9,
                               .weight_decay = 1e-4,
                               .schedule = {.decay = elastic::optimizer::Decay::polynomial, .power = 1}};
