@@ -6,6 +6,7 @@
 #include <csignal>
 #include <cstdio>
 #include <string>
+#include <thread>
 
 #include <unistd.h>
 
@@ -40,10 +41,27 @@ constexpr int exit_stopped = 75;
 
 std::atomic<bool> stop{false};
 
-/// The first Ctrl-C or SIGTERM ends the run in order; a second one at once.
-void on_signal(int signal) {
-  stop = true;
-  std::signal(signal, SIG_DFL);
+/// The first Ctrl-C or SIGTERM ends the run in order; a second one at once. A thread of its own waits for them: a
+/// handler would run on the stack of a thread that computes, and oneDNN's generated code keeps values there that a
+/// handler overwrites.
+void watch_signals() {
+  static sigset_t const signals = [] {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    return set;
+  }();
+  for (int signal : {SIGINT, SIGTERM})
+    std::signal(signal, SIG_DFL);                 // a shell may have set them to be ignored
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // in every thread that starts from here on
+  std::thread([] {
+    int signal = 0;
+    sigwait(&signals, &signal);
+    stop = true;
+    sigwait(&signals, &signal);
+    _exit(128 + signal);
+  }).detach();
 }
 
 /// What the word on the command line makes this process: rank 0 is the server or the first client.
@@ -140,8 +158,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::signal(SIGINT, on_signal);
-  std::signal(SIGTERM, on_signal);
+  watch_signals();
   try {
     return run(argc, argv);
   } catch (elastic::ConfigError const& e) {
