@@ -45,7 +45,7 @@ struct Job {
   std::string data{};
   NetName net = NetName::easgd;
   int batch = 32;
-  double epochs = 6;
+  double epochs = 5;
   long seed = 1;
   bool flip = true;
   int pad = 0;
