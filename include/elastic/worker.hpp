@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a rule's worker program can say.
+// What a rule's worker program can say. One file, although long: the vocabulary is what a reader of rules looks up, and
+// all of it shares the step counter and the clock.
 #pragma once
 
 #include <algorithm>
