@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // An architecture as two lists of oneDNN calls. Forward calls are made layer by layer; each trained layer
 // leaves behind how its backward calls are made, once the layout of the gradient it receives is known.
+// Longer than most headers: the forward and backward calls of a layer stand together.
 #pragma once
 
 #include <cstddef>
