@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/tcp_by_hand.hpp"
 #include "support/temp_folder.hpp"
 
 namespace {
@@ -26,18 +27,10 @@ namespace {
 using namespace elastic;
 using namespace std::chrono_literals;
 using Catch::Matchers::ContainsSubstring;
-using support::message_of;
-using transport::Tcp;
-using transport::TcpOptions;
-namespace wire = transport::detail;
-namespace asio = boost::asio;
+using namespace support;
 
 static_assert(Collective<Tcp> && PointToPoint<Tcp> && Reaches<Tcp, memory::Host> &&
               !Reaches<Tcp, memory::Cuda>);
-
-TcpOptions options(int rank, int size, std::uint16_t port) {
-  return {.port = port, .rank = rank, .size = size, .timeout = 20s};
-}
 
 /// Runs body(net) on one thread per rank; the result is what each threw, empty if nothing.
 template <class Body>
@@ -69,45 +62,6 @@ std::vector<T> random_values(std::size_t n, unsigned seed) {
   return x;
 }
 
-/// A blocking connection that keeps trying until somebody listens.
-asio::ip::tcp::socket knock(asio::io_context& io, std::uint16_t port) {
-  for (;;) {
-    asio::ip::tcp::socket socket(io);
-    boost::system::error_code error;
-    socket.connect({asio::ip::make_address("127.0.0.1"), port}, error);
-    if (!error) return socket;
-    std::this_thread::yield();
-  }
-}
-
-template <class T>
-void put(asio::ip::tcp::socket& socket, T const& value) {
-  asio::write(socket, asio::buffer(&value, sizeof value));
-}
-template <class T>
-T get(asio::ip::tcp::socket& socket) {
-  T value;
-  asio::read(socket, asio::buffer(&value, sizeof value));
-  return value;
-}
-
-wire::Hello hello(int rank, int size, std::string const& job = "elastic") {
-  wire::Hello h;
-  h.rank = rank;
-  h.size = size;
-  h.port = 1;
-  wire::put_text(h.job, job);
-  return h;
-}
-
-/// Shakes hands like a rank without a secret and returns why it was refused.
-std::string shake(asio::ip::tcp::socket& socket, wire::Hello const& h) {
-  put(socket, h);
-  get<wire::Hello>(socket);
-  put(socket, wire::Bytes32{});
-  return wire::get_text(get<wire::Verdict>(socket).reason);
-}
-
 /// Joins a job of two as rank 1, by hand.
 asio::ip::tcp::socket join_by_hand(asio::io_context& io, std::uint16_t port) {
   auto socket = knock(io, port);
@@ -118,34 +72,6 @@ asio::ip::tcp::socket join_by_hand(asio::io_context& io, std::uint16_t port) {
   put(socket, mine);
   get<std::array<wire::Address, 2>>(socket);
   return socket;
-}
-
-struct EnvironmentVariable {
-  EnvironmentVariable(char const* variable, std::string const& value) : name(variable) {
-    setenv(name, value.c_str(), 1);
-  }
-  ~EnvironmentVariable() { unsetenv(name); }
-  char const* name;
-};
-
-/// A rank in a process of its own; it ends with status 0 if `body` returns true.
-pid_t fork_rank(TcpOptions const& mine, std::function<bool(Tcp&)> const& body) {
-  pid_t const child = fork();
-  if (child != 0) return child;
-  int status = 1;
-  try {
-    Tcp net(mine);
-    if (body(net)) status = 0;
-  } catch (...) {
-    status = 2;
-  }
-  _exit(status);
-}
-
-int status_of(pid_t child) {
-  int status = -1;
-  waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
 constexpr std::size_t large = 3'000'000;  // floats: 12 MB, more than the kernel buffers
@@ -538,7 +464,7 @@ TEST_CASE("a rank without the secret does not get in", "[tcp]") {
       error = e.what();
     }
   });
-  CHECK_THAT(message_of<ProtocolError>([&] { Tcp net(with(1, "incorrect horse battery")); }),
+  CHECK_THAT(message_of<ConfigError>([&] { Tcp net(with(1, "incorrect horse battery")); }),
              ContainsSubstring("rank 0 on 127.0.0.1:") && ContainsSubstring("secret"));
   CHECK_THAT(message_of<ConfigError>([&] { Tcp net(with(1, "")); }),
              ContainsSubstring("ELASTIC_SECRET_FILE"));

@@ -15,7 +15,9 @@ struct TcpOptions {
   std::string host = "127.0.0.1";
   /// Rank 0's port, 1-65535; `free_port()` finds one for a job on this machine.
   std::uint16_t port = 0;
+  /// This rank; -1 in a star: rank 0 gives the lowest free place.
   int rank = 0;
+  /// The number of ranks; in a star the number of places, rank 0's included.
   int size = 1;
   /// The longest any call blocks, forming the job included; above zero.
   std::chrono::duration<double> timeout = std::chrono::seconds(60);
@@ -26,6 +28,11 @@ struct TcpOptions {
   /// At least 16 bytes. Empty: $ELASTIC_SECRET, else the content of the file $ELASTIC_SECRET_FILE names.
   /// Never take it from a command line, where every user of the machine can read it.
   std::string secret = {};
+  /// A job around rank 0: every rank is connected to rank 0 only, and ranks come, go and come back while it
+  /// runs. There are no collectives then.
+  bool star = false;
+  /// Rank 0 of a star: how often it was started before, so that clients that come back know whom they meet.
+  std::uint64_t generation = 0;
 };
 
 }  // namespace elastic::transport

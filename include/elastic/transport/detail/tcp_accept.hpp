@@ -10,16 +10,23 @@
 #include <string>
 #include <utility>
 
-#include "elastic/transport/detail/tcp_connect.hpp"
+#include "elastic/transport/detail/tcp_identity.hpp"
 
 namespace elastic::transport::detail {
 
+/// What an acceptor says to a visitor who has proved itself: a place, or a reason to refuse.
+struct Ruling {
+  std::string reason;
+  int place = -1;
+  bool final = true;
+};
+
 /// Accepts connections, makes them prove themselves, and hands over those that `judge` has no reason to
-/// refuse.
+/// refuse; nothing comes between the two calls.
 class Door {
  public:
-  using Judge = std::function<std::string(Hello const&)>;  // the reason to refuse, or nothing
-  using Admit = std::function<void(Hello const&, Socket&&)>;
+  using Judge = std::function<Ruling(Hello const&)>;
+  using Admit = std::function<void(Hello const&, int place, Socket&&)>;
 
   Door(asio::io_context& io, asio::ip::tcp::acceptor& acceptor, Identity const& me, Judge judge, Admit admit)
       : io_(io), acceptor_(acceptor), me_(me), judge_(std::move(judge)), admit_(std::move(admit)) {
@@ -41,7 +48,6 @@ class Door {
     asio::steady_timer timer;
     Hello theirs, mine;
     Bytes32 proof{};
-    Verdict verdict;
   };
   using Guest = std::shared_ptr<Visit> const;
   static constexpr int crowd_limit = 256;  // visitors heard at once; more wait in the kernel's queue
@@ -95,21 +101,28 @@ class Door {
   void demand_proof(Guest& guest) {
     asio::async_read(guest->socket, asio::buffer(guest->proof), [this, guest](error_code error, std::size_t) {
       if (error) return turn_away(guest, error.message());
-      if (guest->mine.secured != 0 &&
-          !same(guest->proof, connector_proof(me_.secret, guest->theirs, guest->mine)))
-        return turn_away(guest, "wrong secret");
-      std::string const reason = judge_(guest->theirs);
-      put_text(guest->verdict.reason, reason);
-      guest->verdict.proof = acceptor_proof(me_.secret, guest->theirs, guest->mine);
-      asio::async_write(guest->socket, asio::buffer(&guest->verdict, sizeof(Verdict)),
-                        [this, guest, reason](error_code failed, std::size_t) {
-                          if (failed) return turn_away(guest, failed.message());
-                          if (!reason.empty()) return turn_away(guest, reason);
-                          guest->timer.cancel();
-                          leave();
-                          admit_(guest->theirs, std::move(guest->socket));
-                        });
+      bool const proved = guest->mine.secured == 0 ||
+                          same(guest->proof, connector_proof(me_.secret, guest->theirs, guest->mine));
+      Ruling const ruling = proved ? judge_(guest->theirs) : Ruling{"it has another secret"};
+      if (!tell(*guest, ruling, proved)) return turn_away(guest, "it left before it was answered");
+      if (!ruling.reason.empty()) return turn_away(guest, ruling.reason);
+      guest->timer.cancel();
+      leave();
+      admit_(guest->theirs, ruling.place, std::move(guest->socket));
     });
+  }
+
+  /// A verdict always fits the buffer of a socket that has carried nothing but a hello.
+  bool tell(Visit& guest, Ruling const& ruling, bool proved) {
+    Verdict verdict;
+    put_text(verdict.reason, ruling.reason);
+    verdict.final = ruling.final ? 1 : 0;
+    verdict.place = ruling.place;
+    if (proved) verdict.proof = acceptor_proof(me_.secret, guest.theirs, guest.mine, verdict);
+    error_code error;
+    guest.socket.non_blocking(true, error);
+    if (error) return false;
+    return guest.socket.write_some(asio::buffer(&verdict, sizeof verdict), error) == sizeof verdict && !error;
   }
 
   void turn_away(Guest& guest, std::string const& why) {

@@ -20,6 +20,7 @@
 #include "elastic/concepts.hpp"
 #include "elastic/transport/detail/tcp_link.hpp"
 #include "elastic/transport/detail/tcp_mesh.hpp"
+#include "elastic/transport/detail/tcp_star.hpp"
 
 namespace elastic::transport::detail {
 
@@ -27,23 +28,20 @@ class Engine {
  public:
   using Lock = std::unique_lock<std::mutex>;
 
-  explicit Engine(TcpOptions const& options) : rank_(options.rank), timeout_(options.timeout) {
-    auto seats = Mesh(options, io_).form();
-    int neighbors = 1;  // ranks that are likely to share this machine's cores
-    for (std::size_t r = 0; r < seats.size(); ++r) {
-      links_.emplace_back();
-      if (!seats[r]) continue;
-      error_code ignored;
-      Socket& socket = seats[r]->socket;
-      if (socket.local_endpoint(ignored).address() == socket.remote_endpoint(ignored).address()) ++neighbors;
-      links_.back() = std::make_unique<TcpLink>(static_cast<int>(r), std::move(socket), seats[r]->where,
-                                                traffic_, horizon_);
+  explicit Engine(TcpOptions const& options) : options_(options), me_(checked(options)) {
+    links_.resize(static_cast<std::size_t>(options.size));
+    if (!options.star) {
+      auto seats = Mesh(options, me_, io_).form();
+      for (std::size_t r = 0; r < seats.size(); ++r)
+        if (seats[r]) seat(r, std::move(seats[r]->socket), std::move(seats[r]->where), 0);
+      io_.restart();  // the handshake ran it dry
+    } else if (options.rank != 0) {
+      meet(join_star(options_, me_));
+    } else if (options.size > 1) {
+      star_.emplace(
+          io_, options_, me_, mutex_, [this](int place) { return holder(place); },
+          [this](int place) { came(place); });
     }
-    bool const crowded = static_cast<unsigned>(neighbors) > std::thread::hardware_concurrency();
-    spin_ = std::chrono::microseconds(crowded ? 5 : 100);
-    for (auto const& link : links_)
-      if (link) arm(*link);
-    io_.restart();  // the handshake ran it dry
     thread_ = std::jthread([this] { run(); });
   }
   Engine(Engine const&) = delete;
@@ -54,13 +52,15 @@ class Engine {
   ~Engine() {
     try {
       Lock lock(mutex_);
+      if (star_) star_->close("rank 0 is leaving");
       for (auto const& link : links_) {
         if (!link) continue;
         link->in.discard_all();
         link->out.control(Kind::bye);
       }
       progress();
-      auto const patience = std::min<std::chrono::duration<double>>(timeout_, std::chrono::seconds(2));
+      auto const patience =
+          std::min<std::chrono::duration<double>>(options_.timeout, std::chrono::seconds(2));
       await(lock, Clock::now() + std::chrono::duration_cast<Clock::duration>(patience), [this] {
         return std::all_of(links_.begin(), links_.end(), [](auto const& l) { return !l || l->ended(); });
       });
@@ -70,13 +70,39 @@ class Engine {
   }
 
   Lock lock() const { return Lock(mutex_); }
-  std::chrono::duration<double> timeout() const { return timeout_; }
+  std::chrono::duration<double> timeout() const { return options_.timeout; }
   Traffic traffic() const {
     Lock const lock(mutex_);
     return traffic_;
   }
 
+  int rank() const { return me_.hello.rank; }
+  bool star() const { return options_.star; }
+
+  /// A client's new connection to rank 0; what was in flight on the old one fails first.
+  void rejoin() {
+    Lock lock(mutex_);
+    if (aborted_) aborted_.raise("rejoin", {});
+    if (!links_[0]->down) links_[0]->lose("this rank joins anew");
+    push();
+    settle();
+    Identity me = me_;
+    lock.unlock();
+    Joined joined = join_star(options_, me);
+    lock.lock();
+    me_ = std::move(me);
+    meet(std::move(joined));
+  }
+
   // The functions below need the mutex locked.
+
+  std::uint64_t generation() const { return me_.hello.generation; }
+  /// Whose process has the place; 0 if nobody's.
+  std::uint64_t incarnation(int place) const {
+    auto const& l = links_[static_cast<std::size_t>(place)];
+    return l && !free(*l) ? l->incarnation : 0;
+  }
+  bool vacant(int place) const { return !links_[static_cast<std::size_t>(place)]; }
 
   TcpLink& link(int rank) { return *links_[static_cast<std::size_t>(rank)]; }
 
@@ -136,13 +162,13 @@ class Engine {
   /// Waits until `op` is done and gives it back; throws what went wrong.
   void finish(Lock& lock, TcpOperation& op) {
     auto const start = Clock::now();
-    auto const deadline = start + std::chrono::duration_cast<Clock::duration>(timeout_);
+    auto const deadline = start + std::chrono::duration_cast<Clock::duration>(options_.timeout);
     if (!await(lock, deadline, [&op] { return op.done(); })) op.fail(late(op));
     Failure failure = op.failure;
     char const* const name = op.name;
     forget(op);
     if (!failure) return;
-    if (failure.where.empty() && failure.peer >= 0 && failure.peer != rank_)
+    if (failure.where.empty() && failure.peer >= 0 && failure.peer != rank())
       failure.where = link(failure.peer).where;
     failure.raise(name, Clock::now() - start);
   }
@@ -175,19 +201,23 @@ class Engine {
     for (std::size_t k = 1; k <= n; ++k) {
       std::size_t const source = (last_source_ + k) % n;
       auto const found = links_[source] ? links_[source]->in.peek() : std::nullopt;
-      if (!found) continue;
-      last_source_ = source;
-      return found;
+      if (found) {
+        last_source_ = source;
+        return found;
+      }
+      if (auto const l = links_[source]; l && l->down) {
+        bool const news = !l->left && !std::exchange(l->reported, true);
+        if (star_) replace(source);
+        if (news) l->down.raise(waiting, {});
+      }
     }
-    for (auto const& l : links_)
-      if (l && l->down && !l->left && !std::exchange(l->reported, true)) l->down.raise(waiting, {});
     return {};
   }
 
   Envelope wait_message(Lock& lock) {
     auto const start = Clock::now();
     std::optional<Envelope> found;
-    auto const deadline = start + std::chrono::duration_cast<Clock::duration>(timeout_);
+    auto const deadline = start + std::chrono::duration_cast<Clock::duration>(options_.timeout);
     bool const in_time = await(lock, deadline, [&] { return (found = peek()).has_value() || alone(); });
     if (found) return *found;
     auto const waited = Clock::now() - start;
@@ -197,7 +227,7 @@ class Engine {
 
   /// Ends the job for everybody who still runs.
   void abort(std::string const& why) {
-    end_job(rank_, "this rank", why);
+    end_job(rank(), "this rank", why);
     push();
     settle();
   }
@@ -214,13 +244,58 @@ class Engine {
   static constexpr char const* waiting = "waiting for a message";
 
   bool alone() const {
-    return std::all_of(links_.begin(), links_.end(), [](auto const& l) { return !l || l->down; });
+    return !star_ && std::all_of(links_.begin(), links_.end(), [](auto const& l) { return !l || l->down; });
+  }
+
+  void seat(std::size_t r, Socket socket, std::string where, std::uint64_t incarnation) {
+    error_code ignored;
+    if (socket.local_endpoint(ignored).address() == socket.remote_endpoint(ignored).address()) ++neighbors_;
+    bool const crowded = neighbors_ > std::thread::hardware_concurrency();
+    spin_ = std::chrono::microseconds(crowded ? 5 : 100);
+    links_[r] = std::make_shared<TcpLink>(static_cast<int>(r), std::move(socket), std::move(where), traffic_,
+                                          horizon_, incarnation);
+    arm(links_[r]);
+  }
+
+  /// A client's link; the socket comes from the io_context of the handshake.
+  void meet(Joined joined) {
+    auto const protocol = joined.socket.local_endpoint().protocol();
+    seat(0, Socket(io_, protocol, joined.socket.release()), std::move(joined.where), joined.incarnation);
+  }
+
+  /// Nothing of its last holder is left to tell.
+  static bool free(TcpLink const& l) { return l.down && (l.left ? !l.in.peek() : l.reported); }
+
+  Star::Holder holder(int place) const {
+    auto const& l = links_[static_cast<std::size_t>(place)];
+    if (!l) return {};
+    return {l->incarnation, !l->down && alive(l->socket)};
+  }
+
+  /// Somebody waits for a place: its last holder's process with a new connection, or another after its end.
+  void came(int place) {
+    auto const r = static_cast<std::size_t>(place);
+    if (auto const& l = links_[r]; l && !l->down) {
+      l->pump_in();
+      l->lose("it came back over a new connection");
+    }
+    replace(r);
+    push();
+    settle();
+  }
+
+  /// Gives a free place to whoever waits for it.
+  void replace(std::size_t r) {
+    if (links_[r] && !free(*links_[r])) return;
+    if (auto next = star_->take(static_cast<int>(r)))
+      seat(r, std::move(next->socket), std::move(next->where), next->incarnation);
   }
 
   /// Whoever hears of it passes it on: else a rank could see the others leave before it is told why.
   void end_job(int origin, std::string const& where, std::string const& why) {
     if (aborted_) return;
     aborted_ = {Trouble::aborted, origin, where, why};
+    if (star_) star_->close("the job was aborted: " + why);
     for (auto const& l : links_)
       if (l) l->out.abort(origin, why);
   }
@@ -265,7 +340,7 @@ class Engine {
     for (auto const& l : links_) {
       if (!l) continue;
       l->pump_out();
-      arm(*l);
+      arm(l);
     }
   }
 
@@ -276,8 +351,12 @@ class Engine {
       if (!l) continue;
       if (l->in.take_news()) news = true;
       if (aborted_ || l->in.aborted().empty()) continue;
+      if (star_) {  // one worker's failure is not the job's
+        if (!l->settled) l->lose("it failed: " + l->in.aborted());
+        continue;
+      }
       int const origin = l->in.origin();
-      bool const other = origin >= 0 && origin < static_cast<int>(links_.size()) && origin != rank_;
+      bool const other = origin >= 0 && origin < static_cast<int>(links_.size()) && origin != rank();
       TcpLink const& by = other ? link(origin) : *l;
       end_job(by.rank, by.where, l->in.aborted());
       push();
@@ -299,23 +378,23 @@ class Engine {
     if (news && sleepers_ > 0) changed_.notify_all();
   }
 
-  void arm(TcpLink& l) {
-    if (!l.reading && l.wants_to_read()) {
-      l.reading = true;
-      l.socket.async_wait(Socket::wait_read, [this, &l](error_code) {
+  void arm(std::shared_ptr<TcpLink> const& l) {
+    if (!l->reading && l->wants_to_read()) {
+      l->reading = true;
+      l->socket.async_wait(Socket::wait_read, [this, l](error_code) {
         Lock const lock(mutex_);
-        l.reading = false;
-        l.pump_in();
-        if (l.down && !l.settled) return progress();
+        l->reading = false;
+        l->pump_in();
+        if (l->down && !l->settled) return progress();
         push();
         settle();
       });
     }
-    if (!l.writing && l.wants_to_write()) {
-      l.writing = true;
-      l.socket.async_wait(Socket::wait_write, [this, &l](error_code) {
+    if (!l->writing && l->wants_to_write()) {
+      l->writing = true;
+      l->socket.async_wait(Socket::wait_write, [this, l](error_code) {
         Lock const lock(mutex_);
-        l.writing = false;
+        l->writing = false;
         push();
         settle();
       });
@@ -335,8 +414,9 @@ class Engine {
     }
   }
 
-  int const rank_;
-  std::chrono::duration<double> const timeout_;
+  TcpOptions const options_;
+  Identity me_;
+  unsigned neighbors_ = 1;  // ranks that are likely to share this machine's cores
   Clock::duration spin_{};
   mutable std::mutex mutex_;
   std::condition_variable changed_;
@@ -344,12 +424,13 @@ class Engine {
   asio::io_context io_;
   std::uint64_t horizon_ = Outbox::collective_bit;
   std::uint64_t message_id_ = 0;
-  std::vector<std::unique_ptr<TcpLink>> links_;  // index = rank, empty at this one
+  std::vector<std::shared_ptr<TcpLink>> links_;  // index = rank, empty at this one and at places never held
   std::size_t last_source_ = 0;
   std::deque<TcpOperation> operations_;
   std::vector<TcpOperation*> active_, free_messages_, free_collectives_;
   Failure aborted_;
   Traffic traffic_;
+  std::optional<Star> star_;  // on rank 0 of a star
   std::jthread thread_;
 };
 

@@ -16,9 +16,11 @@ namespace elastic::transport::detail {
 /// Guarded by the engine's mutex, the socket included.
 class TcpLink {
  public:
-  TcpLink(int peer, Socket connected, std::string host, Traffic& traffic, std::uint64_t const& horizon)
+  TcpLink(int peer, Socket connected, std::string host, Traffic& traffic, std::uint64_t const& horizon,
+          std::uint64_t process)
       : rank(peer),
         where(std::move(host)),
+        incarnation(process),
         socket(std::move(connected)),
         out(traffic),
         in(out, traffic, peer, horizon) {
@@ -57,6 +59,13 @@ class TcpLink {
     if (error && error != asio::error::would_block) mute_ = true;
   }
 
+  /// Ends the link from this side, whatever the peer said.
+  void lose(std::string why) {
+    down = {Trouble::lost, rank, where, std::move(why)};
+    left = false;
+    end();
+  }
+
   /// Calls f(transfer) for everything in flight on this link.
   template <class F>
   void for_each_transfer(F&& f) {
@@ -66,6 +75,7 @@ class TcpLink {
 
   int const rank;
   std::string const where;
+  std::uint64_t const incarnation;  // of the peer's process, in a star
   Socket socket;
   Outbox out;
   Inbox in;
@@ -84,7 +94,7 @@ class TcpLink {
   void end() {
     error_code ignored;
     ended_ = true;
-    socket.close(ignored);
+    if (socket.is_open()) socket.close(ignored);
   }
 
   bool ended_ = false;

@@ -10,6 +10,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -52,6 +53,12 @@ inline void tune(Socket& socket, std::chrono::duration<double> timeout) {
   set(TCP_KEEPIDLE, static_cast<int>(std::max(1.0, seconds / 4)));
   set(TCP_KEEPINTVL, static_cast<int>(std::max(1.0, seconds / 8)));
   set(TCP_KEEPCNT, 6);
+}
+
+/// Whether the other side has neither closed nor broken the connection.
+inline bool alive(Socket& socket) {
+  ::pollfd state{socket.native_handle(), POLLRDHUP, 0};
+  return ::poll(&state, 1, 0) == 0;
 }
 
 /// Runs one asynchronous operation on `socket` to its end; closes the socket at the deadline.

@@ -19,7 +19,7 @@ namespace elastic::transport::detail {
 static_assert(std::endian::native == std::endian::little, "transport::Tcp needs a little-endian machine");
 
 inline constexpr std::uint32_t wire_magic = 0x54534c45;  // "ELST"
-inline constexpr std::uint32_t wire_version = 1;
+inline constexpr std::uint32_t wire_version = 2;
 
 inline constexpr std::size_t eager_limit = 64 << 10;    // larger messages wait until they are asked for
 inline constexpr std::size_t fragment_limit = 1 << 20;  // what a control message may have to wait for
@@ -70,20 +70,27 @@ struct Hello {
   std::uint32_t magic = wire_magic;
   std::uint32_t version = wire_version;
   std::uint32_t secured = 0;  // 1: the job has a secret
-  std::int32_t rank = -1;
+  std::uint32_t star = 0;     // 1: everybody meets rank 0 only
+  std::int32_t rank = -1;     // -1: any place of a star
   std::int32_t size = 0;
-  std::uint32_t port = 0;  // where this rank accepts connections
+  std::uint32_t port = 0;         // where this rank accepts connections
+  std::uint32_t reserved = 0;     // pads what follows to its alignment
+  std::uint64_t generation = 0;   // of rank 0; a client says which it saw last
+  std::uint64_t incarnation = 0;  // a random number of this process
   std::array<char, 64> job{};
   Bytes32 nonce{};
 };
-static_assert(sizeof(Hello) == 120 && std::is_trivially_copyable_v<Hello>);
+static_assert(sizeof(Hello) == 144 && std::is_trivially_copyable_v<Hello>);
 
-/// The acceptor's last word: a reason to refuse, or an empty one, and its own proof.
+/// The acceptor's last word: the place it gives, or a reason to refuse, and its own proof.
 struct Verdict {
-  std::array<char, 224> reason{};
+  std::array<char, 220> reason{};
+  std::uint32_t final = 0;  // 1: trying again is useless
+  std::int32_t place = -1;
+  std::uint32_t reserved = 0;
   Bytes32 proof{};
 };
-static_assert(sizeof(Verdict) == 256);
+static_assert(sizeof(Verdict) == 264 && std::is_trivially_copyable_v<Verdict>);
 
 /// Where a rank accepts connections, as rank 0 tells it to the others.
 struct Address {
@@ -110,21 +117,24 @@ std::string get_text(std::array<char, N> const& from) {
   return text;
 }
 
-/// HMAC over direction and both hellos, hence over both nonces, the job and both ranks; without a secret it
-/// proves nothing and nobody looks at it.
+/// HMAC over direction, both hellos, hence both nonces, the job and both ranks, and what is said with it;
+/// without a secret it proves nothing and nobody looks at it.
 inline Bytes32 prove(std::string_view secret, std::string_view direction, Hello const& connector,
-                     Hello const& acceptor) {
+                     Hello const& acceptor, std::string_view said) {
   std::string text(direction);
   text.append(reinterpret_cast<char const*>(&connector), sizeof connector);
   text.append(reinterpret_cast<char const*>(&acceptor), sizeof acceptor);
+  text.append(said);
   return hmac_sha256(secret, text);
 }
 
 inline Bytes32 connector_proof(std::string_view secret, Hello const& connector, Hello const& acceptor) {
-  return prove(secret, "elastic tcp connector", connector, acceptor);
+  return prove(secret, "elastic tcp connector", connector, acceptor, {});
 }
-inline Bytes32 acceptor_proof(std::string_view secret, Hello const& connector, Hello const& acceptor) {
-  return prove(secret, "elastic tcp acceptor", connector, acceptor);
+inline Bytes32 acceptor_proof(std::string_view secret, Hello const& connector, Hello const& acceptor,
+                              Verdict const& verdict) {
+  return prove(secret, "elastic tcp acceptor", connector, acceptor,
+               {reinterpret_cast<char const*>(&verdict), offsetof(Verdict, proof)});
 }
 
 }  // namespace elastic::transport::detail

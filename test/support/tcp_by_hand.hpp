@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// For tests of the TCP transport: a peer made by hand, byte for byte, and ranks in processes of their own.
+#pragma once
+
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <thread>
+
+#include "elastic/transport/tcp.hpp"
+
+namespace support {
+
+using elastic::transport::Tcp;
+using elastic::transport::TcpOptions;
+namespace wire = elastic::transport::detail;
+namespace asio = boost::asio;
+
+inline TcpOptions options(int rank, int size, std::uint16_t port) {
+  return {.port = port, .rank = rank, .size = size, .timeout = std::chrono::seconds(20)};
+}
+
+/// A blocking connection that keeps trying until somebody listens.
+inline asio::ip::tcp::socket knock(asio::io_context& io, std::uint16_t port) {
+  for (;;) {
+    asio::ip::tcp::socket socket(io);
+    boost::system::error_code error;
+    socket.connect({asio::ip::make_address("127.0.0.1"), port}, error);
+    if (!error) return socket;
+    std::this_thread::yield();
+  }
+}
+
+template <class T>
+void put(asio::ip::tcp::socket& socket, T const& value) {
+  asio::write(socket, asio::buffer(&value, sizeof value));
+}
+template <class T>
+T get(asio::ip::tcp::socket& socket) {
+  T value;
+  asio::read(socket, asio::buffer(&value, sizeof value));
+  return value;
+}
+
+inline wire::Hello hello(int rank, int size, std::string const& job = "elastic") {
+  wire::Hello h;
+  h.rank = rank;
+  h.size = size;
+  h.port = 1;
+  wire::put_text(h.job, job);
+  return h;
+}
+
+/// Shakes hands like a rank without a secret and returns why it was refused.
+inline std::string shake(asio::ip::tcp::socket& socket, wire::Hello const& h) {
+  put(socket, h);
+  get<wire::Hello>(socket);
+  put(socket, wire::Bytes32{});
+  return wire::get_text(get<wire::Verdict>(socket).reason);
+}
+
+struct EnvironmentVariable {
+  EnvironmentVariable(char const* variable, std::string const& value) : name(variable) {
+    setenv(name, value.c_str(), 1);
+  }
+  ~EnvironmentVariable() { unsetenv(name); }
+  char const* name;
+};
+
+/// A rank in a process of its own; it ends with status 0 if `body` returns true.
+inline pid_t fork_rank(TcpOptions const& mine, std::function<bool(Tcp&)> const& body) {
+  pid_t const child = fork();
+  if (child != 0) return child;
+  int status = 1;
+  try {
+    Tcp net(mine);
+    if (body(net)) status = 0;
+  } catch (...) {
+    status = 2;
+  }
+  _exit(status);
+}
+
+inline int status_of(pid_t child) {
+  int status = -1;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+}  // namespace support
