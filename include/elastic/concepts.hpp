@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <optional>
 #include <string_view>
+#include <type_traits>
 
 #include "elastic/ops.hpp"
 #include "elastic/span.hpp"
@@ -83,6 +84,22 @@ concept PointToPoint = Transport<Net> &&
     net.probe()
     } -> std::same_as<std::optional<Envelope>>;      // a message nobody has asked for yet; fair over sources
   { net.wait_message() } -> std::same_as<Envelope>;  // the same, waiting at most timeout()
+};
+
+/// Memory of the whole job that ranks change in place, one stripe at a time. Any rank makes a window, zeros at
+/// first; its handle travels in a message, and with it another rank opens the same memory.
+template <class Net>
+concept Windowed = Transport<Net> && std::is_trivially_copyable_v<typename Net::WindowHandle> &&
+    requires(Net& net, typename Net::template Window<float> window, std::size_t k) {
+  { net.template make_window<float>(k) } -> std::same_as<typename Net::template Window<float>>;
+  { net.template open_window<float>(window.handle()) } -> std::same_as<typename Net::template Window<float>>;
+  { window.handle() } -> std::same_as<typename Net::WindowHandle>;
+  { window.size() } -> std::same_as<std::size_t>;
+  { window.stripes() } -> std::same_as<std::size_t>;       // how many
+  { window.first(k) } -> std::same_as<std::size_t>;        // value of the window that stripe k begins with
+  { window.stripe(k) } -> std::same_as<Span<float>>;       // without its lock
+  { window.lock(k).span() } -> std::same_as<Span<float>>;  // waits, at most timeout(); held until dropped
+  { window.try_lock(k)->span() } -> std::same_as<Span<float>>;  // an optional: empty if somebody holds it
 };
 
 /// A model whose parameters and gradients are two flat vectors on one device.

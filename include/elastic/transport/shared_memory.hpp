@@ -6,6 +6,7 @@
 #include <chrono>
 #include <concepts>
 #include <cstddef>
+#include <memory_resource>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -19,6 +20,7 @@
 #include "elastic/transport/detail/shared_job.hpp"
 #include "elastic/transport/detail/shared_messages.hpp"
 #include "elastic/transport/detail/shared_ticket.hpp"
+#include "elastic/transport/detail/shared_window.hpp"
 
 namespace elastic::transport {
 
@@ -140,6 +142,25 @@ class SharedMemory {
   Ticket<detail::Collective> start_all_reduce(Span<T> x) {
     return {*this, in_team(detail::Collective::sum_of(x.data(), x.size()))};
   }
+
+  template <class T>
+  using Window = detail::SharedWindow<T>;
+  using WindowHandle = detail::SharedWindowHandle;
+
+  /// `n` zeros that every rank may change, one locked stripe at a time. Throws ConfigError where /dev/shm is
+  /// full.
+  template <class T>
+  Window<T> make_window(std::size_t n) {
+    return Window<T>::make(job_, n);
+  }
+  template <class T>
+  Window<T> open_window(WindowHandle handle) {
+    return Window<T>::open(job_, handle);
+  }
+
+  /// Memory of this rank that its peers reach in place: vectors, in whole pages. The endpoint must outlive what
+  /// is allocated there. allocate() throws ConfigError where /dev/shm is full.
+  std::pmr::memory_resource& resident() { return job_.heap(); }
 
  private:
   template <class Net, class Operation>

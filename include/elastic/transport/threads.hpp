@@ -23,6 +23,7 @@
 #include "elastic/concepts.hpp"
 #include "elastic/error.hpp"
 #include "elastic/transport/detail/chunks.hpp"
+#include "elastic/transport/detail/thread_window.hpp"
 
 namespace elastic::transport {
 
@@ -72,6 +73,7 @@ class Threads {
     std::condition_variable changed;
     std::vector<Mailbox> mail;
     std::map<std::pair<int, long>, std::shared_ptr<Meeting>> meetings;  // by team size and call number
+    std::vector<std::weak_ptr<detail::WindowMemory>> windows;
     int aborted_by = -1;
     std::string why;
   };
@@ -271,7 +273,33 @@ class Threads {
     return *found;
   }
 
+  template <class T>
+  using Window = detail::ThreadWindow<T, Threads>;
+  using WindowHandle = detail::ThreadWindowHandle;
+
+  /// `n` zeros that every rank may change, one locked stripe at a time; they live as long as a Window of them.
+  template <class T>
+  Window<T> make_window(std::size_t n) {
+    auto memory = std::make_shared<detail::WindowMemory>(n, sizeof(T));
+    std::lock_guard lock(shared_.mutex);
+    shared_.windows.push_back(memory);
+    return {*this, shared_.windows.size() - 1, std::move(memory)};
+  }
+  /// Throws ConfigError for a window of other values, ProtocolError if nobody has it any more.
+  template <class T>
+  Window<T> open_window(WindowHandle handle) {
+    std::lock_guard lock(shared_.mutex);
+    auto memory = handle.number < shared_.windows.size() ? shared_.windows[handle.number].lock() : nullptr;
+    if (!memory) throw ProtocolError(-1, here, "open_window", {}, "its maker has dropped the window");
+    if (memory->width != sizeof(T))
+      throw ConfigError("window of values of " + std::to_string(memory->width) + " bytes opened as one of " +
+                        std::to_string(sizeof(T)));
+    return {*this, handle.number, std::move(memory)};
+  }
+
  private:
+  template <class T, class Net>
+  friend class detail::ThreadWindow;
   static constexpr char const* here = "this process";
 
   Threads(Shared& shared, int rank, int size) : shared_(shared), rank_(rank), size_(size), team_(size) {}
@@ -350,6 +378,11 @@ class Threads {
   void throw_if_aborted(char const* what) const {
     if (shared_.aborted_by >= 0 && shared_.aborted_by != rank_)
       throw Aborted(shared_.aborted_by, here, what, {}, shared_.why);
+  }
+
+  void check(char const* what) const {
+    std::lock_guard lock(shared_.mutex);
+    throw_if_aborted(what);
   }
 
   template <class F>

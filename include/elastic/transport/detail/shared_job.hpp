@@ -18,6 +18,7 @@
 
 #include "elastic/error.hpp"
 #include "elastic/transport/detail/futex.hpp"
+#include "elastic/transport/detail/shared_heap.hpp"
 #include "elastic/transport/detail/shared_layout.hpp"
 #include "elastic/transport/detail/shared_object.hpp"
 #include "elastic/transport/shared_memory_options.hpp"
@@ -43,7 +44,16 @@ class SharedJob {
   int size() const { return options_.size; }
   std::chrono::duration<double> timeout() const { return options_.timeout; }
   Layout const& layout() const { return *layout_; }
-  std::byte* base() const { return mapping_->data(); }
+  std::byte* base() const { return shared_.mapping->data(); }
+  std::size_t bytes() const { return shared_.mapping->size(); }
+  SharedHeap& heap() { return *heap_; }
+
+  /// Reads `bytes` of the object from byte `place` on without giving a page to what has none.
+  void read(std::size_t place, std::byte* to, std::size_t bytes) const {
+    if (::pread(shared_.file.get(), to, bytes, static_cast<off_t>(place)) != static_cast<ssize_t>(bytes))
+      throw Error("shared memory: cannot read the object of job '" + options_.job +
+                  "': " + std::generic_category().message(errno));
+  }
   Member& member(int rank) const { return layout_->member(base(), rank); }
 
   /// Tells `rank` that something it may wait for has been stored. Both that store and this load are
@@ -65,6 +75,17 @@ class SharedJob {
     if (state == Member::joined && m.process.pid != ::getpid() && !alive(m.process))
       return "its process " + std::to_string(m.process.pid) + " has died";
     return std::nullopt;
+  }
+
+  /// A number above 0 and below 2^31 for this process in its place, as no process before it had.
+  std::uint32_t mark() const {
+    return (member(rank()).epoch.load(std::memory_order_relaxed) % (1u << 19)) << 12 |
+           std::uint32_t(rank() + 1);
+  }
+  static int rank_of(std::uint32_t mark) { return int(mark % (1u << 12)) - 1; }
+  bool gone_mark(std::uint32_t mark) const {
+    int const r = rank_of(mark);
+    return member(r).epoch.load() % (1u << 19) != mark >> 12 || gone(r).has_value();
   }
 
   bool has_left(int rank) const { return member(rank).state.load() == Member::left; }
@@ -129,11 +150,13 @@ class SharedJob {
 
  private:
   static constexpr std::chrono::milliseconds look_every{50};
+  static constexpr int most_ranks = 4000;  // what a mark can tell apart
 
   static SharedMemoryOptions const& checked(SharedMemoryOptions const& o) {
-    if (o.size < 1 || o.rank < 0 || o.rank >= o.size)
+    if (o.size < 1 || o.size > most_ranks || o.rank < 0 || o.rank >= o.size)
       throw ConfigError("shared memory: rank " + std::to_string(o.rank) + " of " + std::to_string(o.size) +
-                        ": expected a size of at least 1 and 0 <= rank < size");
+                        ": expected a size of at least 1 and at most " + std::to_string(most_ranks) +
+                        ", and 0 <= rank < size");
     auto const allowed = [](char c) {
       return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
              c == '_' || c == '-';
@@ -151,9 +174,11 @@ class SharedJob {
   /// Rank 0: makes the segment, waits until every rank has joined, and takes its name away: from then on
   /// nothing can be left behind, however the ranks end.
   void found() {
-    layout_.emplace(Geometry::fit(static_cast<std::size_t>(size()), options_.memory));
-    auto object = NamedObject::create(object_name(), options_.job, layout_->total());
-    mapping_ = object.mapping();
+    auto geometry = Geometry::fit(static_cast<std::size_t>(size()), options_.memory);
+    geometry.heap_bytes = SharedHeap::range(geometry.size);
+    layout_.emplace(geometry);
+    auto object = NamedObject::create(object_name(), options_.job, layout_->total(), layout_->with_heaps());
+    shared_.mapping = object.mapping();
     JobHeader& header = Layout::header(base());
     header.geometry = layout_->geometry();
     header.version = JobHeader::current_version;
@@ -176,6 +201,8 @@ class SharedJob {
       leave();
       throw;
     }
+    shared_ = object.take();
+    make_heap();
     header.phase.store(JobHeader::running);
     for (int r = 1; r < size(); ++r) wake(r);
   }
@@ -185,7 +212,7 @@ class SharedJob {
     auto const start = Clock::now();
     auto pause = std::chrono::milliseconds(1);
     std::string seen = "it has not started";
-    while (!(mapping_ = find_living(seen))) {
+    while (!find_living(seen)) {
       if (Clock::now() - start > options_.timeout)
         throw Timeout(0, "", "joining job '" + options_.job + "' in shared memory", Clock::now() - start,
                       seen);
@@ -197,10 +224,11 @@ class SharedJob {
     std::uint32_t expected = Member::absent;
     Member& me = member(rank());
     if (!me.state.compare_exchange_strong(expected, Member::arriving)) {
-      mapping_.reset();
+      shared_.mapping.reset();
       throw ConfigError("shared memory: rank " + std::to_string(rank()) + " of job '" + options_.job +
                         "' has been taken by another process");
     }
+    make_heap();
     me.process = this_process();
     me.state.store(Member::joined);
     wake(0);
@@ -215,24 +243,29 @@ class SharedJob {
     }
   }
 
-  std::shared_ptr<Mapping> find_living(std::string& seen) const {
-    auto mapping = NamedObject::open(object_name());
-    if (!mapping) return nullptr;
-    if (mapping->size() < sizeof(JobHeader)) return nullptr;
-    JobHeader const& header = Layout::header(mapping->data());
-    if (header.phase.load() != JobHeader::forming) return nullptr;
+  bool find_living(std::string& seen) {
+    auto found = NamedObject::open(object_name());
+    if (!found || found->mapping->size() < sizeof(JobHeader)) return false;
+    JobHeader const& header = Layout::header(found->mapping->data());
+    if (header.phase.load() != JobHeader::forming) return false;
     if (!alive(header.owner)) {
       seen = "found only what dead process " + std::to_string(header.owner.pid) +
              " left (ranks in containers must share a PID namespace)";
-      return nullptr;
+      return false;
     }
-    if (header.version != JobHeader::current_version || Layout(header.geometry).total() != mapping->size())
+    if (header.version != JobHeader::current_version ||
+        Layout(header.geometry).with_heaps() != found->mapping->size())
       throw ConfigError("shared memory: rank 0 of job '" + options_.job + "' was built with another elastic");
     if (header.geometry.size != static_cast<std::size_t>(size()))
       throw ConfigError("shared memory: job '" + options_.job + "' has " +
                         std::to_string(header.geometry.size) + " ranks, but rank " + std::to_string(rank()) +
                         " was started with a size of " + std::to_string(size()));
-    return mapping;
+    shared_ = std::move(*found);
+    return true;
+  }
+  void make_heap() {
+    heap_.emplace(shared_.file.get(), base(), layout_->heap(rank()), layout_->geometry().heap_bytes,
+                  options_.job);
   }
 
   std::optional<std::pair<int, std::string>> any_gone() const {
@@ -242,15 +275,16 @@ class SharedJob {
   }
 
   void leave() {
-    if (!mapping_ || !layout_) return;
+    if (!shared_.mapping || !layout_) return;
     member(rank()).state.store(Member::left);
     for (int r = 0; r < size(); ++r) wake(r);
   }
 
   SharedMemoryOptions options_;
   bool crowded_ = false;
-  std::shared_ptr<Mapping> mapping_;
+  SharedFile shared_;
   std::optional<Layout> layout_;
+  std::optional<SharedHeap> heap_;
 };
 
 }  // namespace elastic::transport::detail

@@ -23,11 +23,12 @@ struct Geometry {
   std::size_t size = 0;         // ranks
   std::size_t slot_bytes = 0;   // one slot of the ring from one rank to another
   std::size_t stage_bytes = 0;  // one piece of a collective
+  std::size_t heap_bytes = 0;   // address space of one rank's heap
 
   /// The largest slots and stages, at most 512 and 256 KiB and at least 4 KiB each, whose sum over all ranks
   /// and pairs stays within `memory` bytes (half for each).
   static Geometry fit(std::size_t size, std::size_t memory) {
-    Geometry g{size, 512 * 1024, 256 * 1024};
+    Geometry g{size, 512 * 1024, 256 * 1024, 0};
     while (g.slot_bytes > 4096 && size * (size - 1) * slots * g.slot_bytes > memory / 2) g.slot_bytes /= 2;
     while (g.stage_bytes > 4096 && size * stages * g.stage_bytes > memory / 2) g.stage_bytes /= 2;
     return g;
@@ -57,7 +58,8 @@ struct Link {
 struct Member {
   enum State : std::uint32_t { absent, arriving, joined, left };
   alignas(cache_line) std::atomic<std::uint32_t> state;
-  ProcessId process;  // valid from `joined` on
+  ProcessId process;                 // valid from `joined` on
+  std::atomic<std::uint32_t> epoch;  // processes that have had this place before
   alignas(cache_line) std::atomic<std::uint32_t> asleep;
   std::atomic<std::uint32_t> bell;  // what the rank sleeps on
   alignas(cache_line) std::atomic<std::uint64_t> staged;
@@ -70,7 +72,7 @@ struct Member {
 
 /// The start of the segment.
 struct JobHeader : Owned {
-  static constexpr std::uint32_t current_version = 1;
+  static constexpr std::uint32_t current_version = 2;
   enum Phase : std::uint32_t { being_made, forming, running };
   enum Abort : std::uint32_t { none, being_written, aborted };
 
@@ -90,10 +92,15 @@ class Layout {
         links_(sizeof(JobHeader) + g.size * sizeof(Member)),
         stages_(round_up(links_ + g.size * g.size * sizeof(Link))),
         slots_(stages_ + g.size * Geometry::stages * g.stage_bytes),
-        total_(slots_ + g.size * (g.size - 1) * Geometry::slots * g.slot_bytes) {}
+        total_(slots_ + g.size * (g.size - 1) * Geometry::slots * g.slot_bytes),
+        heaps_(round_up(total_, huge_page)) {}
 
   Geometry const& geometry() const { return geometry_; }
+  /// Bytes of the segment, which has pages from the beginning.
   std::size_t total() const { return total_; }
+  /// Bytes of the object: the segment, then a heap for each rank.
+  std::size_t with_heaps() const { return heaps_ + geometry_.size * geometry_.heap_bytes; }
+  std::size_t heap(int rank) const { return heaps_ + at(rank) * geometry_.heap_bytes; }
 
   static JobHeader& header(std::byte* base) { return *reinterpret_cast<JobHeader*>(base); }
   Member& member(std::byte* base, int rank) const {
@@ -112,13 +119,16 @@ class Layout {
 
  private:
   static std::size_t at(int rank) { return static_cast<std::size_t>(rank); }
-  static std::size_t round_up(std::size_t bytes) { return (bytes + 4095) / 4096 * 4096; }
+  static std::size_t round_up(std::size_t bytes, std::size_t unit = 4096) {
+    return (bytes + unit - 1) / unit * unit;
+  }
 
   Geometry geometry_;
   std::size_t links_;
   std::size_t stages_;
   std::size_t slots_;
   std::size_t total_;
+  std::size_t heaps_;
 };
 
 }  // namespace elastic::transport::detail

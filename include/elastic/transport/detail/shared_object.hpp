@@ -12,9 +12,11 @@
 
 #include <cerrno>
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -42,18 +44,27 @@ class Descriptor {
   int fd_;
 };
 
-/// The bytes of an object in this process.
+inline constexpr std::size_t huge_page = std::size_t(2) << 20;
+
+/// The bytes of an object in this process. They begin on a huge page: that is where huge pages may be mapped.
 class Mapping {
  public:
   Mapping(int fd, std::size_t bytes)
-      : base_(::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)), bytes_(bytes) {
-    if (base_ == MAP_FAILED)
-      throw Error("shared memory: cannot map " + std::to_string(bytes) +
-                  " bytes: " + std::generic_category().message(errno));
+      : reserved_(::mmap(nullptr, bytes + huge_page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                         -1, 0)),
+        bytes_(bytes) {
+    if (reserved_ == MAP_FAILED) fail();
+    auto const begin = reinterpret_cast<std::uintptr_t>(reserved_);
+    base_ = reinterpret_cast<void*>((begin + huge_page - 1) / huge_page * huge_page);
+    if (::mmap(base_, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0) ==
+        MAP_FAILED) {
+      ::munmap(reserved_, bytes + huge_page);
+      fail();
+    }
   }
   Mapping(Mapping const&) = delete;
   Mapping& operator=(Mapping const&) = delete;
-  ~Mapping() { ::munmap(base_, bytes_); }
+  ~Mapping() { ::munmap(reserved_, bytes_ + huge_page); }
 
   std::byte* data() const { return static_cast<std::byte*>(base_); }
   std::size_t size() const { return bytes_; }
@@ -69,13 +80,45 @@ class Mapping {
     std::erase_if(known, [](auto const& entry) { return entry.second.expired(); });
     auto& entry = known[{status.st_dev, status.st_ino}];
     auto mapping = entry.lock();
-    if (!mapping) entry = mapping = std::make_shared<Mapping>(fd, static_cast<std::size_t>(status.st_size));
+    if (!mapping || mapping->size() < static_cast<std::size_t>(status.st_size))
+      entry = mapping = std::make_shared<Mapping>(fd, static_cast<std::size_t>(status.st_size));
     return mapping;
   }
 
  private:
-  void* base_;
+  [[noreturn]] void fail() const {
+    throw Error("shared memory: cannot map " + std::to_string(bytes_ >> 20) +
+                " MiB of address space: " + std::generic_category().message(errno) + " (see ulimit -v)");
+  }
+
+  void* reserved_;
+  void* base_ = nullptr;
   std::size_t bytes_;
+};
+
+/// Takes pages for `bytes` from byte `begin` on out of /dev/shm, or throws a ConfigError that says what is
+/// needed, what is there and that `remedy` helps. Without this, a full /dev/shm would be a SIGBUS at the first
+/// touch of a page.
+inline void reserve(int fd, std::string const& job, std::size_t begin, std::size_t bytes,
+                    char const* remedy) {
+  int result = EINTR;
+  while (result == EINTR)
+    result = ::posix_fallocate(fd, static_cast<off_t>(begin), static_cast<off_t>(bytes));
+  if (result == 0) return;
+  struct statvfs room {};
+  std::string const has =
+      ::fstatvfs(fd, &room) == 0
+          ? std::to_string(std::size_t(room.f_bavail) * std::size_t(room.f_frsize) >> 20) + " MiB free"
+          : "too little room";
+  throw ConfigError("shared memory: job '" + job + "' needs " + std::to_string((bytes >> 20) + 1) +
+                    " MiB in /dev/shm, which has " + has + " (" + std::generic_category().message(result) +
+                    "): enlarge it (docker run --shm-size=...) or " + remedy);
+}
+
+/// A mapped object and its open file.
+struct SharedFile {
+  Descriptor file;
+  std::shared_ptr<Mapping> mapping;
 };
 
 /// An object begins with the process that made it.
@@ -86,9 +129,11 @@ struct Owned {
 /// The object's name, while it has one. Dropping a NamedObject that was made here removes the name.
 class NamedObject {
  public:
-  /// Makes `bytes` of zeros named `name`, leased to this process, in place of what a dead process left.
-  /// Throws ConfigError if a live process holds the name or /dev/shm is too small.
-  static NamedObject create(std::string const& name, std::string const& job, std::size_t bytes) {
+  /// Makes an object of `bytes` zeros named `name`, leased to this process, in place of what a dead process
+  /// left. The first `reserved` bytes have pages of their own, the others are to be reserved before use. Throws
+  /// ConfigError if a live process holds the name or /dev/shm is too small.
+  static NamedObject create(std::string const& name, std::string const& job, std::size_t reserved,
+                            std::size_t bytes) {
     for (;;) {
       Descriptor file(::shm_open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
       if (file.get() < 0) fail(name, "cannot create");
@@ -105,33 +150,45 @@ class NamedObject {
         continue;
       }
       NamedObject object(name, std::move(file));
-      reserve(object.file_.get(), job, bytes);
-      object.mapping_ = Mapping::of(object.file_.get());
+      reserve(object.shared_.file.get(), job, 0, reserved, "lower SharedMemoryOptions::memory");
+      if (::ftruncate(object.shared_.file.get(), static_cast<off_t>(bytes)) != 0)
+        fail(name, "cannot enlarge");
+      object.shared_.mapping = Mapping::of(object.shared_.file.get());
       return object;
     }
   }
 
-  /// The mapping of an object that another process has made; null while there is none.
-  static std::shared_ptr<Mapping> open(std::string const& name) {
-    Descriptor const file(::shm_open(name.c_str(), O_RDWR | O_CLOEXEC, 0600));
+  /// An object that another process has made, mapped; nothing while there is none.
+  static std::optional<SharedFile> open(std::string const& name) {
+    Descriptor file(::shm_open(name.c_str(), O_RDWR | O_CLOEXEC, 0600));
     if (file.get() < 0) {
-      if (errno == ENOENT) return nullptr;
+      if (errno == ENOENT) return std::nullopt;
       fail(name, "cannot open");
     }
     check_owner(file.get(), name);
-    return size_of(file.get()) == 0 ? nullptr : Mapping::of(file.get());
+    if (size_of(file.get()) == 0) return std::nullopt;
+    auto mapping = Mapping::of(file.get());
+    return SharedFile{std::move(file), std::move(mapping)};
   }
 
   NamedObject(NamedObject&&) noexcept = default;
   NamedObject& operator=(NamedObject&&) = delete;
-  ~NamedObject() {
-    if (file_.get() >= 0) ::shm_unlink(name_.c_str());
+  ~NamedObject() { remove_name(); }
+
+  /// The object lives on without its name, for those who have it.
+  SharedFile take() {
+    remove_name();
+    return std::move(shared_);
   }
-  std::shared_ptr<Mapping> const& mapping() const { return mapping_; }
+  std::shared_ptr<Mapping> const& mapping() const { return shared_.mapping; }
 
  private:
-  NamedObject(std::string name, Descriptor file) : name_(std::move(name)), file_(std::move(file)) {}
+  NamedObject(std::string name, Descriptor file)
+      : name_(std::move(name)), shared_{std::move(file), nullptr} {}
 
+  void remove_name() {
+    if (shared_.file.get() >= 0) ::shm_unlink(name_.c_str());
+  }
   [[noreturn]] static void fail(std::string const& name, char const* what) {
     throw Error("shared memory: " + std::string(what) + " " + name + ": " +
                 std::generic_category().message(errno));
@@ -154,24 +211,9 @@ class NamedObject {
     return now.get() >= 0 && ::fstat(fd, &mine) == 0 && ::fstat(now.get(), &current) == 0 &&
            mine.st_ino == current.st_ino && mine.st_dev == current.st_dev;
   }
-  /// Without this, a full /dev/shm would be a SIGBUS at the first touch of a page.
-  static void reserve(int fd, std::string const& job, std::size_t bytes) {
-    int result = EINTR;
-    while (result == EINTR) result = ::posix_fallocate(fd, 0, static_cast<off_t>(bytes));
-    if (result == 0) return;
-    struct statvfs room {};
-    std::string const has =
-        ::fstatvfs(fd, &room) == 0
-            ? std::to_string(std::size_t(room.f_bavail) * std::size_t(room.f_frsize) >> 20) + " MiB free"
-            : "too little room";
-    throw ConfigError("shared memory: job '" + job + "' needs " + std::to_string((bytes >> 20) + 1) +
-                      " MiB in /dev/shm, which has " + has + " (" + std::generic_category().message(result) +
-                      "): enlarge it (docker run --shm-size=...) or lower SharedMemoryOptions::memory");
-  }
 
   std::string name_;
-  Descriptor file_;
-  std::shared_ptr<Mapping> mapping_;
+  SharedFile shared_;
 };
 
 }  // namespace elastic::transport::detail
