@@ -30,6 +30,8 @@ class CenterDesk {
   /// Sends `status` and a copy of `center` to `to`, whose previous reply has arrived since it asked again. A
   /// tester that is gone is nothing.
   void reply(int to, Status status, View center) {
+    for (auto& old : replies_)  // whose bytes have gone needs no buffer any more
+      if (old && old->done()) old.reset();
     auto& reply = replies_[std::size_t(to)];
     if (!reply) reply.emplace(device_.template allocate<T>(center.size()));
     try {
@@ -67,6 +69,7 @@ class CenterDesk {
   using Heading = decltype(std::declval<Net&>().start_send(Span<char const>(), 0, 0));
   struct Reply {
     explicit Reply(typename Dev::template Buffer<T> buffer) : center(std::move(buffer)) {}
+    bool done() { return (!head || head->done()) && (!body || body->done()); }
     void flush() {
       if (head) head->wait();
       if (body) body->wait();

@@ -21,10 +21,11 @@ concept Device = requires(Dev& dev, Span<float, typename Dev::memory> y,
                           Span<float const, typename Dev::memory> x, Span<float> host, std::size_t n) {
   { Dev::name } -> std::convertible_to<std::string_view>;
   { dev.template allocate<float>(n).span() } -> std::convertible_to<Span<float, typename Dev::memory>>;
-  dev.copy(x, y);                  // y = x
-  dev.download(x, host);           // host = x, done when it returns
-  dev.upload(read(host), y);       // y = host
-  dev.for_each(ops::Add{}, y, x);  // f(y[i], x[i]) for every i
+  dev.copy(x, y);                                          // y = x
+  dev.download(x, host);                                   // host = x, done when it returns
+  dev.upload(read(host), y);                               // y = host
+  dev.for_each(ops::Add{}, y, x);                          // f(y[i], x[i]) for every i
+  { dev.within(x, /*limit=*/1.0) } -> std::same_as<bool>;  // |x[i]| <= limit for every i; false with a NaN
   dev.synchronize();
 };
 

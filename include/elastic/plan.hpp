@@ -4,6 +4,7 @@
 
 #include <atomic>
 
+#include "elastic/lineage.hpp"
 #include "elastic/optimizer/sgd.hpp"
 
 namespace elastic {
@@ -14,6 +15,8 @@ struct Plan {
   double steps_per_epoch = 1;  ///< how many of a worker's steps make an epoch, for schedules in epochs
   int testers = 0;             ///< how many of the ranks, from the last, are testers
   double test_every = 10;      ///< seconds from one snapshot of a tester to its next; 0: without a pause
+  double commit_every = 0;     ///< seconds from one event::Center of a server to the next; 0: only at the end
+  Lineage lineage{};           ///< a server that is started again: what its last commit says
   bool same_start = true;      ///< all workers start from rank 0's parameters; false: each from its own
   std::atomic<bool> const* stop =
       nullptr;  ///< when true, every role ends after its current exchange (signal handlers)

@@ -39,8 +39,12 @@ struct Report {
   double loss = 0;  ///< a worker's last loss
   std::uint64_t exchanges =
       0;  ///< a worker's own; a server's: deltas added to the center; a tester's: snapshots
-  std::uint64_t duplicates = 0;  ///< deltas a server refused because it had them already
-  bool stopped = false;          ///< ended before `Plan::steps` because somebody asked for it
+  std::uint64_t refused =
+      0;  ///< pieces of deltas that were not finite or beyond the rule's limit, and so left out
+  std::uint64_t lost =
+      0;  ///< a server's: workers it went on without; a worker's: deltas that a restarted server forgot
+  std::uint64_t rejoined = 0;  ///< connections that were made again
+  bool stopped = false;        ///< ended before `Plan::steps` because somebody asked for it
   Seconds seconds;
   Traffic traffic;  ///< of this rank's transport during the run
 };

@@ -3,11 +3,14 @@
 // (worker.hpp, server.hpp, tester.hpp).
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
 
 #include "elastic/error.hpp"
+#include "elastic/lineage.hpp"
 #include "elastic/span.hpp"
 
 namespace elastic {
@@ -44,30 +47,58 @@ struct Layout {
 
 /// The messages between roles.
 namespace tag {
-inline constexpr int agree = 1;   ///< the text of what all ranks must have in common, and the answer to it
-inline constexpr int start = 2;   ///< rank 0's parameters
-inline constexpr int pull = 3;    ///< Request: may I have the center?
-inline constexpr int status = 4;  ///< Status, followed by
-inline constexpr int center = 5;  ///< the center
-inline constexpr int push = 6;    ///< the delta that belongs to the sender's last pull
-inline constexpr int leave = 7;   ///< Request: I am done
-inline constexpr int ended = 8;   ///< to a tester: training is over, pull the last center
+inline constexpr int agree = 1;     ///< the text of what all ranks must have in common, and the answer to it
+inline constexpr int pull = 3;      ///< Request: may I have the whole center? (testers)
+inline constexpr int status = 4;    ///< Status, before a center or the first shard of an exchange
+inline constexpr int center = 5;    ///< the whole center, or the parameters to start from
+inline constexpr int leave = 6;     ///< Request: I am done
+inline constexpr int ended = 7;     ///< to a tester: training is over, pull the last center
+inline constexpr int ask = 8;       ///< Ask: which shards of the center a worker wants
+inline constexpr int shard = 9;     ///< a shard of the center
+inline constexpr int delta = 10;    ///< what shall be added to a shard: the worker's next one
+inline constexpr int join = 11;     ///< Join, followed by its terms
+inline constexpr int welcome = 12;  ///< Welcome
 }  // namespace tag
 
-/// What a worker says with a pull or a leave.
+/// What a worker says when it leaves, and a tester when it wants the center.
 struct Request {
-  std::uint64_t sequence;  ///< number of the delta that will follow, from 1
+  std::uint64_t sequence;
   std::int64_t step;
   double loss;
 };
-
-/// What a request asks a server for.
-enum class Wants { center, add_delta };
 
 /// What comes before a center.
 struct Status {
   std::uint64_t version;  ///< exchanges the center has seen
   std::uint64_t stop;     ///< 1: end after this exchange
+};
+
+/// A step of an exchange, from a worker to its server.
+struct Ask {
+  std::uint64_t sequence;  ///< of the exchange, counted by this worker from 1
+  std::uint32_t first;     ///< it wants the shards [first, last)
+  std::uint32_t last;
+  std::uint32_t sent;    ///< after the deltas of its shards [0, sent) have been added
+  std::uint32_t resume;  ///< 1: its next delta is that of shard `sent`, whatever the server has; see Welcome
+  std::int64_t step;
+  double loss;
+};
+
+/// A worker that wants to take part, or to take part again; followed by `terms` bytes of text.
+struct Join {
+  std::uint64_t incarnation;
+  std::uint64_t sequence;  ///< exchanges that it has begun
+  std::uint64_t terms;
+};
+
+/// The answer to it.
+struct Welcome {
+  std::array<char, 512> refusal;  ///< why not; empty: welcome
+  std::uint64_t generation;       ///< of the server
+  std::uint64_t sequence;         ///< Progress of this worker as the server knows it
+  std::uint32_t taken;
+  std::uint32_t starts;               ///< 1: a Status and the center to start from follow
+  std::array<std::byte, 128> window;  ///< where the center is, if it is in memory that all ranks see
 };
 
 /// A message of fixed size as a transport carries it.

@@ -89,7 +89,7 @@ class Trainer : Composition<Net, Rule, Dev> {
     layout.check();
     rule_.check(layout.workers());
     plan.sgd.check();
-    meet(model, layout, plan);
+    Entry entry = meet(model, layout, plan);
     Traffic const before = net_.traffic();
 
     Report report;
@@ -97,7 +97,7 @@ class Trainer : Composition<Net, Rule, Dev> {
       case Role::server:
         if constexpr (Served<Rule, Net, Dev>) {
           Server<Net, Dev, T, Os...> server(net_, layout, device_, model.parameters(), states_, plan,
-                                            observers...);
+                                            entry.terms, observers...);
           rule_.server(server);
           device_.copy(states_.at("center"), model.parameters());
           report = server.finish(model.parameters());
@@ -112,7 +112,8 @@ class Trainer : Composition<Net, Rule, Dev> {
         }
         break;
       case Role::worker:
-        Worker<Net, Model, Data, Os...> worker(net_, layout, model, data, states_, plan, observers...);
+        Worker<Net, Model, Data, Os...> worker(net_, layout, model, data, states_, plan, std::move(entry),
+                                               observers...);
         rule_.worker(worker);
         report = worker.finish();
         break;
@@ -124,23 +125,34 @@ class Trainer : Composition<Net, Rule, Dev> {
     return report;
   }
 
-  /// Compares what all ranks must have in common, forms the workers' team and gives them one start.
+  /// Compares what all ranks must have in common, forms the workers' team or joins the server, and gives the
+  /// workers one start.
   template <class Model>
-  void meet(Model& model, Layout const& layout, Plan const& plan) {
+  Entry meet(Model& model, Layout const& layout, Plan const& plan) {
+    Entry entry;
+    entry.incarnation = new_incarnation();
+    entry.terms = "rule=" + std::string(Rule::name) + "\n" + describe(rule_) +
+                  "scalar=" + std::to_string(sizeof(T) * 8) + " bits\n" +
+                  "parameters=" + std::to_string(model.parameters().size()) + "\n" +
+                  "testers=" + std::to_string(plan.testers) + "\n" + in_step(plan);
+    Role const role = layout.role_of(net_.rank());
     if constexpr (PointToPoint<Net>)
-      agree(net_, "rule=" + std::string(Rule::name) + "\n" + describe(rule_) +
-                      "scalar=" + std::to_string(sizeof(T) * 8) + " bits\n" +
-                      "parameters=" + std::to_string(model.parameters().size()) + "\n" +
-                      "testers=" + std::to_string(plan.testers) + "\n" + in_step(plan));
-    if constexpr (Rule::needs == Needs::collective) net_.team(layout.workers());
-    if (!plan.same_start || layout.role_of(net_.rank()) == Role::tester) return;
+      if (!comes_and_goes(net_)) agree(net_, entry.terms);
     if constexpr (Rule::needs == Needs::collective) {
-      net_.broadcast(model.parameters(), 0);
-    } else if (net_.rank() == 0) {
-      for (int r = 1; r < layout.first_tester(); ++r) net_.send(read(model.parameters()), r, tag::start);
-    } else {
-      net_.receive(model.parameters(), 0, tag::start);
+      net_.team(layout.workers());
+      if (plan.same_start && role != Role::tester) net_.broadcast(model.parameters(), 0);
+    } else if (role != Role::server) {
+      if (comes_and_goes(net_))
+        entry.welcome = join(net_, layout.holder(), entry.incarnation, 0, entry.terms);
+      else if (role == Role::worker)
+        net_.receive(as_bytes(entry.welcome), layout.holder(), tag::welcome);
+      if (entry.welcome.starts != 0) {
+        Status status{};
+        net_.receive(as_bytes(status), layout.holder(), tag::status);
+        net_.receive(model.parameters(), layout.holder(), tag::center);
+      }
     }
+    return entry;
   }
 
   /// What workers that meet in collectives must do at the same steps, and workers of a server need not.

@@ -4,12 +4,17 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
+#include <limits>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <tuple>
 #include <utility>
 
+#include "elastic/center_client.hpp"
 #include "elastic/center_desk.hpp"
+#include "elastic/center_window.hpp"
 #include "elastic/concepts.hpp"
 #include "elastic/event.hpp"
 #include "elastic/optimizer/sgd.hpp"
@@ -20,6 +25,13 @@
 
 namespace elastic {
 
+/// How this process came to take part.
+struct Entry {
+  std::uint64_t incarnation = 0;
+  std::string terms;
+  Welcome welcome{};
+};
+
 template <Transport Net, Trainable Model, DataSource<Model> Data, class... Os>
 class Worker {
  public:
@@ -28,9 +40,10 @@ class Worker {
   using Memory = typename Dev::memory;
   using View = Span<T, Memory>;
   Worker(Net& net, Layout layout, Model& model, Data& data, States<Dev, T>& states, Plan const& plan,
-         Os&... os)
+         Entry entry, Os&... os)
       : net_(net),
         layout_(layout),
+        entry_(std::move(entry)),
         model_(model),
         data_(data),
         states_(states),
@@ -117,23 +130,55 @@ class Worker {
     return Exchange<decltype(travelling)>(*this, std::move(travelling));
   }
 
-  /// Asks the server for its center, which arrives while the caller goes on; wait() on what it returns.
-  [[nodiscard("wait() on it")]] auto start_pull(View center) requires PointToPoint<Net> {
-    Stopwatch const running(report_.seconds.exchanging);
-    request_ = {report_.exchanges + 1, step_, report_.loss};
-    net_.send(read(as_bytes(request_)), layout_.holder(), tag::pull);
-    auto head = net_.start_receive(as_bytes(status_), layout_.holder(), tag::status);
-    auto body = net_.start_receive(center, layout_.holder(), tag::center);
-    return Pull<decltype(head), decltype(body)>(*this, std::move(head), std::move(body));
+  /// One elastic exchange with the server: move(d, x, c) makes the delta of each element and moves x by it,
+  /// add(c, d) moves the center. Returns when x has moved.
+  template <class Move, class Add>
+  void exchange(Move move, Add add, View x, double limit) requires PointToPoint<Net> {
+    std::uint32_t refused = 0;
+    if constexpr (shared) {
+      await([&] { refused = settle(window().exchange(move, add, x, View(), limit)); });
+    } else {
+      constexpr std::uint32_t ahead =
+          8;  // shards on their way: enough to fill the line, few enough for a cache
+      await([&] {
+        client().start(step_, report_.loss, ahead);
+        client().finish([&](View shard, std::size_t first) {
+          Stopwatch const running(report_.seconds.exchanging);
+          model_.device().for_each(move, shard, x.part(first, shard.size()), shard);
+        });
+      });
+    }
+    exchanged(refused);
   }
 
-  /// Sends the server what it shall add to its center, once for each pull.
-  void push(View delta) requires PointToPoint<Net> {
+  /// The same, of x and c as they are now, while the caller goes on: move(d, x, c) makes the deltas, and what
+  /// this returns gives them. x is the caller's to move.
+  template <class Move, class Add>
+  [[nodiscard("take its deltas()")]] auto start_exchange(Move move, Add add, View x,
+                                                         double limit) requires PointToPoint<Net> {
     Stopwatch const running(report_.seconds.exchanging);
-    net_.send(read(delta), layout_.holder(), tag::push);
-    ++report_.exchanges;
-    if (status_.stop != 0) report_.stopped = true;
-    tell(event::Exchange{net_.rank(), step_, waited_});
+    if (!before_) before_.emplace(allocate(x.size()));
+    if constexpr (shared) {
+      std::uint32_t const refused = settle(window().exchange(move, add, x, before_->span(), limit));
+      return Started{*this, [this, refused] {
+                       exchanged(refused);
+                       return before_->span();
+                     }};
+    } else {
+      model_.device().copy(read(x), before_->span());
+      client().start(step_, report_.loss, std::numeric_limits<std::uint32_t>::max());
+      return Started{*this, [this, move] {
+                       await([&] {
+                         client().finish([&](View shard, std::size_t first) {
+                           Stopwatch const computing(report_.seconds.exchanging);
+                           model_.device().for_each(move, shard, before_->span().part(first, shard.size()),
+                                                    shard);
+                         });
+                       });
+                       exchanged(0);
+                       return client().deltas();
+                     }};
+    }
   }
 
   /// Shows the center to testers that have asked; costs nothing when none has.
@@ -159,8 +204,7 @@ class Worker {
   Report finish() {
     if constexpr (PointToPoint<Net>) {
       if (layout_.servers > 0) {
-        request_ = {report_.exchanges, step_, report_.loss};
-        net_.send(read(as_bytes(request_)), layout_.holder(), tag::leave);
+        leave();
       } else if (layout_.testers > 0 && net_.rank() == layout_.holder()) {
         if (!desk_) publish(parameters());
         desk_->end(report_.exchanges, published_);
@@ -189,25 +233,59 @@ class Worker {
     Travelling travelling_;
   };
 
-  /// A center under way.
-  template <Ticket Head, Ticket Body>
-  class Pull {
+  /// An exchange with a server under way.
+  template <class F>
+  class Started {
    public:
-    Pull(Worker& worker, Head head, Body body)
-        : worker_(&worker), head_(std::move(head)), body_(std::move(body)) {}
-    void wait() {
-      worker_->await([&] {
-        head_.wait();
-        body_.wait();
-      });
-    }
-    bool done() { return head_.done() && body_.done(); }
+    Started(Worker&, F finish) : finish_(std::move(finish)) {}
+    /// Waits for the exchange and returns what the center has been sent.
+    View deltas() { return finish_(); }
 
    private:
-    Worker* worker_;
-    Head head_;
-    Body body_;
+    F finish_;
   };
+
+  static constexpr bool shared = PointToPoint<Net> && shares_center<Net, Dev>;
+
+  auto& client() {
+    if (!client_)
+      client_.emplace(net_, layout_.holder(), model_.device(), Shards::of(parameters().size(), sizeof(T)),
+                      entry_.incarnation, entry_.terms);
+    return *client_;
+  }
+  auto& window() {
+    if (!window_) window_.emplace(net_, entry_.welcome);
+    return *window_;
+  }
+
+  /// Tells the server what has happened to the shared center.
+  template <class Exchanged>
+  std::uint32_t settle(Exchanged const& moved) {
+    status_ = moved.status;
+    Ask told{report_.exchanges + 1, 0, 0, moved.refused, 0, step_, report_.loss};
+    net_.send(read(as_bytes(told)), layout_.holder(), tag::ask);
+    return moved.refused;
+  }
+
+  void exchanged(std::uint32_t refused) {
+    if constexpr (!shared) status_ = client().status();
+    ++report_.exchanges;
+    report_.refused += refused;
+    if (status_.stop != 0) report_.stopped = true;
+    tell(event::Exchange{net_.rank(), step_, waited_});
+  }
+
+  void leave() {
+    Request const farewell{report_.exchanges, step_, report_.loss};
+    if constexpr (shared) {
+      net_.send(read(as_bytes(const_cast<Request&>(farewell))), layout_.holder(), tag::leave);
+      net_.receive(Span<char>(), layout_.holder(), tag::ended);
+    } else {
+      client().leave(farewell);
+      report_.lost = client().lost();
+      report_.rejoined = client().rejoined();
+    }
+  }
 
   template <class F>
   void await(F finish) {
@@ -273,6 +351,7 @@ class Worker {
 
   Net& net_;
   Layout layout_;
+  Entry entry_;
   Model& model_;
   Data& data_;
   States<Dev, T>& states_;
@@ -286,19 +365,32 @@ class Worker {
   long step_ = -1;
   double waited_ = 0;
   bool met_ = false;
-  Request request_{};
   Status status_{};
   View published_;
-  struct NoDesk {};
+  std::optional<typename Dev::template Buffer<T>> before_;  // x at the start of an exchange, or its deltas
+
+  struct None {};
   template <class N>
-  struct DeskOf {
-    using type = NoDesk;
+  struct Messages {
+    using Desk = None;
+    using Client = None;
   };
   template <PointToPoint N>
-  struct DeskOf<N> {
-    using type = CenterDesk<N, Dev, T>;
+  struct Messages<N> {
+    using Desk = CenterDesk<N, Dev, T>;
+    using Client = CenterClient<N, Dev, T>;
   };
-  std::optional<typename DeskOf<Net>::type> desk_;
+  template <class N, bool Yes>
+  struct Shared {
+    using Window = None;
+  };
+  template <class N>
+  struct Shared<N, true> {
+    using Window = CenterWindow<N, T>;
+  };
+  std::optional<typename Messages<Net>::Desk> desk_;
+  std::optional<typename Messages<Net>::Client> client_;
+  std::optional<typename Shared<Net, shared>::Window> window_;
 };
 
 }  // namespace elastic

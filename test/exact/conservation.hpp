@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // center + sum of workers is what an elastic exchange keeps: whatever the order of arrivals, and to the bit
-// where the numbers are small enough to be exact. A delta that is lost shows as a defect of its size.
+// where the numbers are small enough to be exact.
 #pragma once
 
-#include <array>
 #include <cmath>
 #include <cstddef>
 #include <limits>
@@ -12,7 +11,6 @@
 #include "exact/run.hpp"
 #include "exact/turns.hpp"
 #include "support/catch.hpp"
-#include "support/faulty.hpp"
 #include "support/named_case.hpp"
 
 namespace exact {
@@ -180,70 +178,6 @@ void any_order_of_arrivals_conserves() {
   }
 }
 
-/// Runs two asynchronous workers, the second of which loses or repeats its delta number `nth`; every delta is
-/// recorded. Returns the sums at the end minus those at the start, then the lost delta; `report` is the
-/// server's.
-template <class Net>
-std::array<std::vector<double>, 2> defect_of(support::Fault fault, long nth, Report& report) {
-  using support::Faulty;
-  constexpr int workers = 2;
-  auto const setup = exact_setup<double>();
-  std::vector<double> lost;
-  Answers const answers = Launch<Net>::run(workers + 1, [&](Net& net) {
-    device::Cpu cpu;
-    int const w = net.rank() - 1;
-    Faulty<Net> faulty(net, w == 1 ? fault : support::Fault::none, tag::push, nth);
-    Bumpy<double> model(cpu, setup.size);
-    data::Noise<double> noise(setup.size, 1, 3);
-    set(model.parameters(), setup.start(w));
-    using Trainer = elastic::Trainer<Faulty<Net>, rule::AsyncEasgd, device::Cpu, double>;
-    Trainer trainer(faulty, {.alpha = .25, .period = 1, .order = Order::post_step}, cpu);
-    auto const center = setup.center();
-    trainer.restore("center", Span<double const>(center));
-    auto before = values(model.parameters());
-    auto const watch = [&](event::Exchange const& e) {  // with learning rate 0 only the delta moves x
-      auto const now = values(model.parameters());
-      if (w == 1 && e.step == nth)
-        for (std::size_t i = 0; i < now.size(); ++i) lost.push_back(before[i] - now[i]);
-      before = now;
-    };
-    auto const own =
-        trainer.run(model, noise, {.steps = 8, .sgd = {.learning_rate = 0}, .same_start = false}, watch);
-    if (w < 0) report = own;
-    return values(model.parameters());
-  });
-  Trained trained{{answers.begin() + 1, answers.end()}, answers[0]};
-  auto change = total(trained), start = total_at_start(setup, workers);
-  for (std::size_t i = 0; i < change.size(); ++i) change[i] -= start[i];
-  return {change, lost};
-}
-
-template <class Net>
-void lost_and_repeated_deltas() {
-  using support::Fault;
-  std::vector<double> const nothing(37);
-  Report report;
-  {
-    auto const [change, delta] = defect_of<Net>(Fault::none, 3, report);
-    CHECK(distance(change, nothing) == 0);
-    CHECK(report.exchanges == 16);
-  }
-  {
-    auto [change, delta] = defect_of<Net>(Fault::drop, 3, report);
-    CHECK(distance(delta, nothing) > 0.01);
-    for (double& d : delta) d = -d;
-    CHECK(distance(change, delta) == 0);  // the sum falls by exactly the lost delta, and by no other
-    CHECK(report.exchanges == 15);
-    CHECK(report.duplicates == 0);
-  }
-  {
-    auto const [change, delta] = defect_of<Net>(Fault::repeat, 3, report);
-    CHECK(distance(change, nothing) == 0);  // applied once
-    CHECK(report.exchanges == 16);
-    CHECK(report.duplicates == 1);
-  }
-}
-
 template <class Net, class Rule>
 void conservation() {
   constexpr bool server = ranks_for<Rule>(0) == 1;  // one exchange after another: fewer are exact
@@ -272,8 +206,7 @@ bool add_delivery_cases() {
   auto const add = [&](auto body, char const* name) {
     return support::add_case(body, net + name, "[exact]");
   };
-  return add(any_order_of_arrivals_conserves<Net>, ": any order of arrivals conserves the sum") &&
-         add(lost_and_repeated_deltas<Net>, ": a lost delta is a defect of its size, a repeated one is none");
+  return add(any_order_of_arrivals_conserves<Net>, ": any order of arrivals conserves the sum");
 }
 
 }  // namespace exact

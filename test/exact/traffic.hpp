@@ -50,19 +50,26 @@ void collective_traffic() {
     }
 }
 
+/// By messages; where the center is in shared memory, only the worker's word about each exchange travels.
 template <class Net>
 void server_traffic() {
   constexpr int workers = 3;
-  for (Order const order : {Order::jacobi, Order::post_step}) {
-    constexpr std::size_t n = 501;
-    double const exchanges = order == Order::jacobi ? 3 : 2;
-    auto const answers = traffic_of<Net, float>(rule::AsyncEasgd{.period = 4, .order = order}, 9, workers, n);
-    double const sent =
-        exchanges * (sizeof(Request) + n * sizeof(float)) + sizeof(Request);  // and a farewell
-    double const received = exchanges * (sizeof(Status) + n * sizeof(float));
-    for (std::size_t r = 1; r <= workers; ++r) CHECK(answers[r] == std::vector{sent, received});
-    CHECK(answers[0] == std::vector{workers * received, workers * sent});
-  }
+  for (Order const order : {Order::jacobi, Order::post_step})
+    for (std::size_t const n : {std::size_t(501), std::size_t(100'000)}) {
+      double const exchanges = order == Order::jacobi ? 3 : 2;
+      auto const answers =
+          traffic_of<Net, float>(rule::AsyncEasgd{.period = 4, .order = order}, 9, workers, n);
+      bool const shared = shares_center<Net, device::Cpu>;
+      auto const shards = Shards::of(n, sizeof(float)).count();
+      double const asks = order == Order::jacobi || shards <= 8 ? 1 : 1 + (shards - 8);
+      double const values = shared ? 0 : double(n * sizeof(float));
+      double const sent =
+          exchanges * (sizeof(Ask) * (shared ? 1 : asks) + values) + sizeof(Request);  // farewell
+      double const received = shared ? 0 : exchanges * (sizeof(Status) + values);
+      CAPTURE(order == Order::jacobi, n, shards);
+      for (std::size_t r = 1; r <= workers; ++r) CHECK(answers[r] == std::vector{sent, received});
+      CHECK(answers[0] == std::vector{workers * received, workers * sent});
+    }
 }
 
 template <class Net>

@@ -65,6 +65,15 @@ class Cpu {
     for (std::size_t i = 0; i < n; ++i) f(out[i], x.data()[i]...);
   }
 
+  /// Whether no value is beyond +-`limit` or not a number.
+  template <class T>
+  bool within(Span<T const, memory> x, double limit) {
+    T const most = static_cast<T>(limit);
+    int good = 1;  // no early return: this way it vectorizes
+    for (T const value : x) good &= int(value <= most) & int(value >= -most);
+    return good != 0;
+  }
+
   void synchronize() {}
 };
 

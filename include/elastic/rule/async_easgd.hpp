@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string_view>
+#include <tuple>
 
 #include "elastic/compose.hpp"
 #include "elastic/ops.hpp"
@@ -28,7 +29,14 @@ struct AsyncEasgd {
   std::optional<double> server_alpha{};
   long period = 10;
   Order order = Order::jacobi;
-  static constexpr auto options = elastic_options<AsyncEasgd>;
+  double limit = 1e4;
+  static constexpr auto options = std::tuple_cat(
+      elastic_options<AsyncEasgd>,
+      std::tuple{
+          Option{"limit", &AsyncEasgd::limit,
+                 "largest element of a delta that the center takes: a worker that has diverged does not "
+                 "take the others along",
+                 0.0}});
 
   /// Exchanges one at a time are stable up to alpha = 1, for any number of workers and any period; if k
   /// workers read the same center before any of them has pushed, up to 2 / (k + 1).
@@ -39,45 +47,28 @@ struct AsyncEasgd {
 
   void worker(auto& w) const {
     auto const rate = moving_rate(*this, w.workers());
+    ops::AddScaled const add{rate.gain()};
     auto x = w.parameters();
-    auto before = w.allocate(x.size()), center = w.allocate(x.size()), delta = w.allocate(x.size());
 
     while (w.next_step()) {
       if (order == Order::jacobi && w.step() % period == 0) {
-        w.copy(x, before);
-        auto arriving = w.start_pull(center);
+        auto exchange =
+            w.start_exchange(ops::Stretch{rate.worker}, add, x, limit);  // d = alpha (x - c) of time t
         w.compute_gradient();
         w.apply_gradient();
-        arriving.wait();
-        w.for_each(ops::Stretch{rate.worker}, delta.span(), before.span(),
-                   center.span());  // d = alpha (x - c) of time t
-        w.push(delta);
-        w.for_each(ops::Subtract{}, x, delta.span());
+        w.for_each(ops::Subtract{}, x, exchange.deltas());
       } else {
         w.compute_gradient();
         w.apply_gradient();
-        if (order == Order::post_step && (w.step() + 1) % period == 0) {
-          w.start_pull(center).wait();
-          w.for_each(ops::Retract{rate.worker}, delta.span(), x, center.span());  // d = alpha (x - c); x -= d
-          w.push(delta);
-        }
+        if (order == Order::post_step && (w.step() + 1) % period == 0)
+          w.exchange(ops::Retract{rate.worker}, add, x, limit);  // d = alpha (x - c); x -= d
       }
     }
   }
 
   void server(auto& s) const {
     auto const rate = moving_rate(*this, s.workers());
-    auto center = s.state("center", s.parameters());
-    auto delta = s.allocate(center.size());
-
-    while (auto const wants = s.next()) {
-      if (*wants == Wants::center) {
-        s.reply(center);
-      } else {
-        s.receive(delta);
-        s.for_each(ops::AddScaled{rate.gain()}, center, delta.span());
-      }
-    }
+    s.serve(s.state("center", s.parameters()), ops::AddScaled{rate.gain()}, limit);
   }
 };
 

@@ -83,6 +83,9 @@ class Tcp {
     engine_.rejoin();
   }
 
+  /// Whether ranks come and go while the job runs: TcpOptions::star.
+  bool elastic() const { return engine_.star(); }
+
   /// TcpOptions::generation of rank 0 as this rank heard it last.
   std::uint64_t generation() const {
     auto const lock = engine_.lock();

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+// A worker's half of the exchange with a server, by messages: shards of the center come, deltas go, several
+// on their way at a time. What a broken connection interrupts goes on after it, and no delta is added twice.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "elastic/concepts.hpp"
+#include "elastic/error.hpp"
+#include "elastic/role.hpp"
+#include "elastic/shards.hpp"
+
+namespace elastic {
+
+/// A transport whose connection to rank 0 can be made again after a PeerLost.
+template <class Net>
+concept Rejoins = PointToPoint<Net> && requires(Net& net, Net const& view) {
+  { view.elastic() } -> std::same_as<bool>;  // ranks come, go and come back while the job runs
+  net.rejoin();
+};
+
+/// Whether ranks may come and go while this job runs.
+template <class Net>
+bool comes_and_goes(Net const& net) {
+  if constexpr (requires { net.elastic(); }) return net.elastic();
+  return false;
+}
+
+/// Asks the server to let this process take part; throws Disagreement if it is refused.
+template <PointToPoint Net>
+Welcome join(Net& net, int server, std::uint64_t incarnation, std::uint64_t sequence,
+             std::string const& terms) {
+  Join me{incarnation, sequence, terms.size()};
+  Welcome welcome{};
+  net.send(read(as_bytes(me)), server, tag::join);
+  net.send(Span<char const>(terms), server, tag::join);
+  net.receive(as_bytes(welcome), server, tag::welcome);
+  welcome.refusal.back() = 0;
+  if (welcome.refusal[0] != 0) throw Disagreement(welcome.refusal.data());
+  return welcome;
+}
+
+/// What a process says to be told from its successor in the same place.
+inline std::uint64_t new_incarnation() {
+  std::random_device random;
+  return (std::uint64_t(random()) << 32 | random()) | 1;
+}
+
+template <PointToPoint Net, Device Dev, class T>
+class CenterClient {
+ public:
+  using View = Span<T, typename Dev::memory>;
+
+  CenterClient(Net& net, int server, Dev& device, Shards shards, std::uint64_t incarnation,
+               std::string const& terms)
+      : net_(net),
+        server_(server),
+        device_(device),
+        shards_(shards),
+        incarnation_(incarnation),
+        terms_(terms) {}
+
+  std::uint64_t sequence() const { return sequence_; }
+  /// What came with the last exchange's first shard.
+  Status status() const { return status_; }
+  /// Times that the connection was made again, and shards' deltas that a restarted server never had.
+  std::uint64_t rejoined() const { return rejoined_; }
+  std::uint64_t lost() const { return lost_; }
+
+  /// Begins an exchange: asks for the first `ahead` shards, which arrive while the caller goes on. What is
+  /// left of the last exchange has been sent when this returns.
+  void start(long step, double loss, std::uint32_t ahead) {
+    ahead = std::min(ahead, shards_.count());
+    insist([&] { flush(); });
+    reserve(ahead);
+    ++sequence_;
+    step_ = step;
+    loss_ = loss;
+    asked_ = computed_ = 0;
+    status_here_ = false;
+    insist([&] { ask(); });
+  }
+
+  /// For every shard, in order: waits for it, calls f(shard, first), which makes it the delta of the values
+  /// from `first` on, and sends that. Returns while the last deltas travel; `slot` keeps them.
+  template <class F>
+  void finish(F f) {
+    insist([&] {
+      while (computed_ < shards_.count()) {
+        ask();
+        if (!status_here_) {
+          status_arriving_->wait();
+          status_here_ = true;
+          status_ = arriving_status_;
+        }
+        std::exchange(receives_[computed_ % ahead_], {})->wait();
+        f(slot(computed_), shards_.first(computed_));
+        ++computed_;
+        push(computed_ - 1);
+      }
+    });
+  }
+
+  /// Where the delta of a shard is; all of them are one vector if the exchange began with all shards ahead.
+  View slot(std::uint32_t shard) {
+    return buffer_->span().part((shard % ahead_) * shards_.each, shards_.length(shard));
+  }
+  View deltas() { return buffer_->span().part(0, shards_.size); }
+
+  /// Says goodbye, and returns when all deltas are in the center.
+  void leave(Request request) {
+    insist([&] {
+      flush();
+      net_.send(read(as_bytes(request)), server_, tag::leave);
+      net_.receive(Span<char>(), server_, tag::ended);
+    });
+  }
+
+ private:
+  /// Returns when the transport has all deltas.
+  void flush() {
+    for (auto& sending : sends_)
+      if (sending) std::exchange(sending, {})->wait();
+  }
+
+  using Receiving = decltype(std::declval<Net&>().start_receive(View(), 0, 0));
+  using Heading = decltype(std::declval<Net&>().start_receive(Span<char>(), 0, 0));
+  using Sending = decltype(std::declval<Net&>().start_send(read(View()), 0, 0));
+
+  void reserve(std::uint32_t ahead) {
+    if (ahead == ahead_) return;
+    sends_.clear();
+    receives_.clear();
+    ahead_ = ahead;
+    buffer_.emplace(device_.template allocate<T>(std::min(std::size_t(ahead) * shards_.each, shards_.size)));
+    sends_.resize(ahead);
+    receives_.resize(ahead);
+  }
+
+  /// Asks for the shards whose slots are free; half of the slots stay with deltas that are being sent.
+  void ask() {
+    std::uint32_t const room = ahead_ == shards_.count() ? ahead_ : computed_ < 1 ? ahead_ : ahead_ / 2 + 1;
+    std::uint32_t const until = std::min(shards_.count(), computed_ + room);
+    if (until <= asked_) return;
+    Ask message{sequence_, asked_, until, until > ahead_ ? until - ahead_ : 0, 0, step_, loss_};
+    if (asked_ == 0) {
+      status_arriving_.emplace(net_.start_receive(as_bytes(arriving_status_), server_, tag::status));
+    }
+    for (; asked_ < until; ++asked_) {
+      auto& sending = sends_[asked_ % ahead_];
+      if (sending) std::exchange(sending, {})->wait();
+      receives_[asked_ % ahead_].emplace(net_.start_receive(slot(asked_), server_, tag::shard));
+    }
+    net_.send(read(as_bytes(message)), server_, tag::ask);
+  }
+
+  void push(std::uint32_t shard) {
+    sends_[shard % ahead_].emplace(net_.start_send(read(slot(shard)), server_, tag::delta));
+  }
+
+  /// Repeats `step` over as many connections as it takes.
+  template <class Step>
+  void insist(Step step) {
+    for (;;) try {
+        return step();
+      } catch (PeerLost const& lost) {
+        if (lost.peer() != server_ || !rejoin()) throw;
+      }
+  }
+
+  bool rejoin() {
+    if constexpr (Rejoins<Net>) {
+      if (!net_.elastic()) return false;
+      for (;;) try {
+          drop();
+          net_.rejoin();
+          ++rejoined_;
+          resume(join(net_, server_, incarnation_, sequence_, terms_));
+          return true;
+        } catch (PeerLost const&) {  // lost again: rejoin() has the deadline
+        }
+    } else {
+      return false;
+    }
+  }
+
+  void drop() {
+    status_arriving_.reset();
+    for (auto& receiving : receives_) receiving.reset();
+    for (auto& sending : sends_) sending.reset();
+  }
+
+  /// Sends again what the server lacks and this rank still has: the delta of a shard lies in its slot until
+  /// the shard that needs the slot next arrives, and a server sends that after it has added the delta. One
+  /// that was restarted may have forgotten more.
+  void resume(Welcome const& welcome) {
+    bool const begun = computed_ > 0 || status_here_;
+    std::uint64_t const exchange = begun ? sequence_ : sequence_ - 1;
+    std::uint32_t const have = begun ? computed_ : exchange > 0 ? shards_.count() : 0;
+    std::uint32_t const overwritten = std::max(begun ? asked_ : 0u, have);
+    std::uint32_t const kept = overwritten > ahead_ ? std::min(have, overwritten - ahead_) : 0;
+    std::uint32_t const had = welcome.sequence < exchange    ? 0
+                              : welcome.sequence == exchange ? welcome.taken
+                                                             : have;
+    std::uint32_t const from = std::max(had, kept);
+    lost_ += from - had;
+    asked_ = computed_;
+    if (computed_ == 0) status_here_ = false;
+    if (exchange == 0 || welcome.sequence > exchange || (welcome.sequence == exchange && had == have)) return;
+    Ask const message{exchange, 0, 0, from, 1, step_, loss_};
+    net_.send(read(as_bytes(const_cast<Ask&>(message))), server_, tag::ask);
+    for (std::uint32_t shard = from; shard < have; ++shard) push(shard);
+  }
+
+  Net& net_;
+  int server_;
+  Dev& device_;
+  Shards shards_;
+  std::uint64_t incarnation_;
+  std::string terms_;
+
+  std::uint64_t sequence_ = 0;
+  long step_ = 0;
+  double loss_ = 0;
+  std::uint32_t ahead_ = 0;     // slots
+  std::uint32_t asked_ = 0;     // shards of this exchange that have been asked for,
+  std::uint32_t computed_ = 0;  // and whose delta has been computed
+  bool status_here_ = false;
+  Status status_{}, arriving_status_{};
+  std::uint64_t rejoined_ = 0;
+  std::uint64_t lost_ = 0;
+
+  std::optional<typename Dev::template Buffer<T>> buffer_;  // before what travels in and out of it
+  std::optional<Heading> status_arriving_;
+  std::vector<std::optional<Receiving>> receives_;
+  std::vector<std::optional<Sending>> sends_;
+};
+
+}  // namespace elastic
