@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -77,7 +78,7 @@ class Server {
   /// Ends the testers, saves the center and returns what happened.
   Report finish(View center) {
     desk_.end(lineage_.version, center);
-    commit();
+    if (committed_ != lineage_.version) commit();
     report_.role = Role::server;
     report_.exchanges = lineage_.version - plan_.lineage.version;
     report_.stopped = stop_requested();
@@ -403,7 +404,7 @@ class Server {
   int turns_ = 0;
   std::exception_ptr last_loss_;
   Clock::time_point heard_{}, commit_due_ = Clock::now();
-  std::uint64_t committed_ = 0;
+  std::uint64_t committed_ = std::numeric_limits<std::uint64_t>::max();  // version of the last commit
 };
 
 }  // namespace elastic

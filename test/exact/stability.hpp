@@ -103,17 +103,20 @@ void asynchronous_state_never_grows() {
           net, {.alpha = at.alpha, .period = at.period, .order = Order::post_step}, cpu);
       double last = HUGE_VAL, worst = 0;
       // the worker whose turn it is has moved already, the others wait: nobody writes while this reads
-      auto const watch = [&](event::Applied const&) {
+      auto const watch = [&](event::Center<double> const& e) {
         double square = 0;
-        for (double c : trainer.state("center")) square += c * c;
+        for (double c : e.values) square += c * c;
         for (auto const& x : parameters)
           for (double v : x) square += v * v;
         worst = std::max(worst, square / last);
         last = square;
       };
       trainer.run(model, still,
-                  {.steps = turns.of(w) * at.period, .sgd = {.learning_rate = at.eta}, .same_start = false},
-                  watch, turns.observer());
+                  {.steps = turns.of(w) * at.period,
+                   .sgd = {.learning_rate = at.eta},
+                   .commit_every = 1e-9,
+                   .same_start = false},
+                  watch, turns.observer<double>());
       net.barrier();  // the server looks at every worker until the last turn
       return {worst};
     });

@@ -44,9 +44,10 @@ class Turns {
     if (!changed_.wait_for(lock, std::chrono::minutes(1), mine)) throw std::runtime_error("no turn came");
   }
 
-  /// Observes the server: a delta that has been applied ends the turn.
+  /// Observes the server, which shows its center after every exchange (Plan::commit_every): that ends the turn.
+  template <class T>
   auto observer() {
-    return [this](elastic::event::Applied const&) {
+    return [this](elastic::event::Center<T> const&) {
       std::lock_guard lock(mutex_);
       ++now_;
       changed_.notify_all();

@@ -162,12 +162,12 @@ void check_asynchronous_variance(long period, double golden) {
     Trainer<Net, rule::AsyncEasgd, device::Cpu, double> trainer(
         net, {.alpha = p.alpha, .period = period, .order = p.order}, cpu);
     double sum = 0;
-    auto const watch = [&](event::Applied const& e) {
-      if (long(e.version) <= warm_up) return;
-      for (double c : trainer.state("center")) sum += c * c;
+    auto const watch = [&](event::Center<double> const& e) {
+      if (long(e.lineage.version) <= warm_up) return;
+      for (double c : e.values) sum += c * c;
     };
-    Plan const plan{.steps = turns.of(w) * period, .sgd = {.learning_rate = p.eta}};
-    trainer.run(model, noise, plan, watch, turns.observer());
+    Plan const plan{.steps = turns.of(w) * period, .sgd = {.learning_rate = p.eta}, .commit_every = 1e-9};
+    trainer.run(model, noise, plan, watch, turns.observer<double>());
     return std::vector<double>{sum / (double(copies) * double(watched))};
   });
   double const measured = results[0][0];
