@@ -81,13 +81,13 @@ class Backoff {
  public:
   Backoff(Clock::duration first, Clock::duration longest) : pause_(first), longest_(longest) {}
 
-  /// False if the deadline would pass meanwhile.
+  /// Shorter pauses towards the deadline; false when it has come.
   bool wait(Clock::time_point deadline) {
-    auto const pause =
-        std::chrono::duration_cast<Clock::duration>(pause_ * (0.5 + 0.5 * double(random_() % 1024) / 1024));
+    Clock::duration const left = deadline - Clock::now();
+    if (left < std::chrono::milliseconds(1)) return false;
+    auto const pause = pause_ * (0.5 + 0.5 * double(random_() % 1024) / 1024);
     pause_ = std::min(2 * pause_, longest_);
-    if (Clock::now() + pause >= deadline) return false;
-    std::this_thread::sleep_for(pause);
+    std::this_thread::sleep_for(std::min<std::chrono::duration<double, std::nano>>(pause, left / 2));
     return true;
   }
 
@@ -101,9 +101,16 @@ class Backoff {
 inline Joined connect_link(asio::io_context& io, Identity const& me, int rank, std::string const& where,
                            Backoff backoff,
                            std::function<std::vector<Endpoint>(std::string& why)> const& find) {
-  std::string why = "nothing to connect to";
+  std::string why;
+  auto const failed =
+      [&](std::string const& reason) {  // the deadline itself tells less than what came before
+        if (why.empty() || Clock::now() < me.deadline) why = reason;
+      };
   do {
-    for (Endpoint const& end : find(why)) {
+    std::string unknown = "nothing to connect to";
+    auto const ends = find(unknown);
+    if (ends.empty()) failed(unknown);
+    for (Endpoint const& end : ends) {
       Joined link{Socket(io), where};
       // One address that swallows packets must not take the time of the next.
       error_code error =
@@ -113,12 +120,13 @@ inline Joined connect_link(asio::io_context& io, Identity const& me, int rank, s
       if (!error && link.socket.local_endpoint(ignored) == link.socket.remote_endpoint(ignored))
         error = asio::error::connection_refused;
       if (error) {
-        why = error.message();
+        failed(error.message());
         continue;
       }
       tune(link.socket, me.timeout);
-      why = greet(io, link, me, rank);
-      if (why.empty()) return link;
+      auto const reason = greet(io, link, me, rank);
+      if (reason.empty()) return link;
+      failed(reason);
     }
   } while (backoff.wait(me.deadline));
   throw Timeout(rank, where, "joining the job", me.waited(), why);

@@ -125,6 +125,7 @@ class Star {
     error_code ignored;
     std::string where = describe(socket.remote_endpoint(ignored));
     std::lock_guard const lock(mutex_);
+    if (!closed_.empty()) return;
     waiting(place).emplace(Newcomer{std::move(socket), std::move(where), hello.incarnation});
     came_(place);
   }
