@@ -162,13 +162,14 @@ TEST_CASE("a star tells a wrong secret from none at once", "[tcp][star]") {
 TEST_CASE("a killed client is reported once, then its place goes to another process", "[tcp][star][fork]") {
   auto const port = transport::free_port();
   auto const client = [&](int value) {
-    return fork_rank(star(1, 3, port), [value](Tcp& net) {
+    return std::make_unique<Understudy>(star(1, 3, port), [value](Tcp& net) {
       say(net, 0, value);
       hear(net, 0);
       return true;
     });
   };
-  pid_t const victim = client(1);
+  auto const next_client = client(3);
+  pid_t const victim = client(1)->start();
   pid_t const witness = fork_rank(star(2, 3, port), [](Tcp& net) {
     say(net, 0, 2);
     return hear(net, 0) == 22;
@@ -179,7 +180,7 @@ TEST_CASE("a killed client is reported once, then its place goes to another proc
   auto const before = server.incarnation(1);
   kill(victim, SIGKILL);
   CHECK(status_of(victim) == 128 + SIGKILL);
-  pid_t const successor = client(3);  // comes before the loss was reported
+  pid_t const successor = next_client->start();  // comes before the loss was reported
   News const lost = news(server);
   CHECK(lost.source == 1);
   CHECK_THAT(lost.lost, ContainsSubstring("waiting for a message with rank 1 on 127.0.0.1:"));
@@ -208,7 +209,7 @@ TEST_CASE("clients outlive rank 0 and rejoin its successor", "[tcp][star][fork]"
   auto const serve = [&](std::uint64_t generation) {
     auto o = star(0, 3, port);
     o.generation = generation;
-    return fork_rank(o, [](Tcp& net) {
+    return std::make_unique<Understudy>(o, [](Tcp& net) {
       for (;;) {
         News const n = news(net);
         if (n.value == 0) return true;
@@ -216,7 +217,8 @@ TEST_CASE("clients outlive rank 0 and rejoin its successor", "[tcp][star][fork]"
       }
     });
   };
-  pid_t const first = serve(4);
+  auto const second_server = serve(5), old_server = serve(3);
+  pid_t const first = serve(4)->start();
   Tcp client(star(1, 3, port));
   CHECK(client.generation() == 4);
   say(client, 0, 21);
@@ -225,7 +227,7 @@ TEST_CASE("clients outlive rank 0 and rejoin its successor", "[tcp][star][fork]"
   CHECK(status_of(first) == 128 + SIGKILL);
   CHECK_THAT(message_of<PeerLost>([&] { hear(client, 0); }), ContainsSubstring("receive with rank 0"));
   CHECK_THROWS_AS(say(client, 0, 1), PeerLost);
-  pid_t const second = serve(5);
+  pid_t const second = second_server->start();
   client.rejoin();
   CHECK(client.rank() == 1);
   CHECK(client.generation() == 5);
@@ -237,7 +239,7 @@ TEST_CASE("clients outlive rank 0 and rejoin its successor", "[tcp][star][fork]"
   kill(second, SIGKILL);
   CHECK(status_of(second) == 128 + SIGKILL);
   CHECK_THROWS_AS(hear(client, 0), PeerLost);
-  pid_t const old = serve(3);
+  pid_t const old = old_server->start();
   CHECK_THAT(message_of<ConfigError>([&] { client.rejoin(); }),
              ContainsSubstring("generation 3") && ContainsSubstring("generation 5"));
   {

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <stdexcept>
 #include <string>
 #include <thread>
 
@@ -72,10 +73,8 @@ struct EnvironmentVariable {
   char const* name;
 };
 
-/// A rank in a process of its own; it ends with status 0 if `body` returns true.
-inline pid_t fork_rank(TcpOptions const& mine, std::function<bool(Tcp&)> const& body) {
-  pid_t const child = fork();
-  if (child != 0) return child;
+/// Runs a rank and ends this process, with status 0 if `body` returns true.
+[[noreturn]] inline void be_rank(TcpOptions const& mine, std::function<bool(Tcp&)> const& body) {
   int status = 1;
   try {
     Tcp net(mine);
@@ -85,6 +84,43 @@ inline pid_t fork_rank(TcpOptions const& mine, std::function<bool(Tcp&)> const& 
   }
   _exit(status);
 }
+
+/// A rank in a process of its own.
+inline pid_t fork_rank(TcpOptions const& mine, std::function<bool(Tcp&)> const& body) {
+  pid_t const child = fork();
+  if (child == 0) be_rank(mine, body);
+  return child;
+}
+
+/// The same, but it joins only when it is told to: processes are forked before this one starts threads.
+class Understudy {
+ public:
+  Understudy(TcpOptions const& mine, std::function<bool(Tcp&)> const& body) {
+    int ends[2];
+    if (pipe(ends) != 0) throw std::runtime_error("pipe");
+    pid_ = fork();
+    if (pid_ == 0) {
+      close(ends[1]);
+      char go;
+      if (read(ends[0], &go, 1) != 1) _exit(3);  // the test has ended
+      be_rank(mine, body);
+    }
+    close(ends[0]);
+    go_ = ends[1];
+  }
+  ~Understudy() { close(go_); }
+  Understudy(Understudy const&) = delete;
+  Understudy& operator=(Understudy const&) = delete;
+
+  pid_t start() {
+    if (write(go_, "g", 1) != 1) throw std::runtime_error("write");
+    return pid_;
+  }
+
+ private:
+  pid_t pid_;
+  int go_;
+};
 
 inline int status_of(pid_t child) {
   int status = -1;

@@ -36,7 +36,7 @@ class Engine {
         if (seats[r]) seat(r, std::move(seats[r]->socket), std::move(seats[r]->where), 0);
       io_.restart();  // the handshake ran it dry
     } else if (options.rank != 0) {
-      meet(join_star(options_, me_));
+      meet(join_star(options_, me_, io_));
     } else if (options.size > 1) {
       star_.emplace(
           io_, options_, me_, mutex_, [this](int place) { return holder(place); },
@@ -88,7 +88,7 @@ class Engine {
     settle();
     Identity me = me_;
     lock.unlock();
-    Joined joined = join_star(options_, me);
+    Joined joined = join_star(options_, me, io_);
     lock.lock();
     me_ = std::move(me);
     meet(std::move(joined));
@@ -257,11 +257,7 @@ class Engine {
     arm(links_[r]);
   }
 
-  /// A client's link; the socket comes from the io_context of the handshake.
-  void meet(Joined joined) {
-    auto const protocol = joined.socket.local_endpoint().protocol();
-    seat(0, Socket(io_, protocol, joined.socket.release()), std::move(joined.where), joined.incarnation);
-  }
+  void meet(Joined joined) { seat(0, std::move(joined.socket), std::move(joined.where), joined.incarnation); }
 
   /// Nothing of its last holder is left to tell.
   static bool free(TcpLink const& l) { return l.down && (l.left ? !l.in.peek() : l.reported); }

@@ -36,8 +36,8 @@ inline void demand_descriptors(std::uint64_t count) {
                     std::to_string(limit.rlim_max) + " (RLIMIT_NOFILE): raise `ulimit -Hn` or lower size");
 }
 
-/// A client's link to rank 0: its place, and the generation it met, are in `me` from now on.
-inline Joined join_star(TcpOptions const& options, Identity& me) {
+/// A client's link to rank 0, for use on `home`: its place, and the generation it met, are in `me` from now on.
+inline Joined join_star(TcpOptions const& options, Identity& me, asio::io_context& home) {
   using namespace std::chrono_literals;
   asio::io_context io;
   me.begin();
@@ -48,6 +48,8 @@ inline Joined join_star(TcpOptions const& options, Identity& me) {
                         "it gave a wrong place: " + std::to_string(link.place));
   me.hello.rank = link.place;
   me.hello.generation = link.generation;
+  auto const protocol = link.socket.local_endpoint().protocol();
+  link.socket = Socket(home, protocol, link.socket.release());
   return link;
 }
 
