@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+// One rank of a bench: a process that lives through the whole run, sleeps on a Unix socket and measures what the
+// controller (bench/transports/run) asks for, so that many contenders can take turns without being started again.
+#pragma once
+
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <chrono>
+#include <csignal>
+#include <cstddef>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+namespace bench {
+
+using Json = nlohmann::json;
+
+/// Private memory in huge pages where the machine gives them, touched once, so that no page fault is measured.
+class Floats {
+ public:
+  explicit Floats(std::size_t n, int sharing = MAP_PRIVATE) : size_(n), bytes_(std::max(n * 4, page)) {
+    bytes_ = (bytes_ + page - 1) / page * page;
+    void* const at = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, sharing | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) throw std::system_error(errno, std::generic_category(), "mmap");
+    data_ = static_cast<float*>(at);
+    ::madvise(at, bytes_, MADV_HUGEPAGE);
+    if (sharing == MAP_PRIVATE) std::fill_n(data_, n, 1.f);
+  }
+  Floats(Floats const&) = delete;
+  ~Floats() { ::munmap(data_, bytes_); }
+  float* data() const { return data_; }
+  std::size_t size() const { return size_; }
+
+ private:
+  static constexpr std::size_t page = std::size_t(2) << 20;
+  float* data_ = nullptr;
+  std::size_t size_, bytes_;
+};
+
+/// Small whole numbers that differ by rank and place: sums and doublings of them are exact.
+inline float value(int rank, std::size_t i) {
+  return static_cast<float>(1 + ((i ^ (i >> 4) ^ (static_cast<std::size_t>(rank) * 5)) & 15));
+}
+inline void fill(float* x, std::size_t n, int rank) {
+  for (std::size_t i = 0; i < n; ++i) x[i] = value(rank, i);
+}
+inline double sum(float const* x, std::size_t n) {
+  double total = 0;
+  for (std::size_t i = 0; i < n; ++i) total += double(x[i]);
+  return total;
+}
+
+/// All-reduces of one vector again and again grow it by the number of ranks each time: right to the bit?
+inline bool is_all_reduced(float const* x, std::size_t n, int ranks, int calls) {
+  float scale = 1;
+  for (int k = 1; k < calls; ++k) scale *= static_cast<float>(ranks);
+  std::size_t wrong = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    float all = 0;
+    for (int r = 0; r < ranks; ++r) all += value(r, i);
+    wrong += x[i] != all * scale;
+  }
+  return wrong == 0;
+}
+/// Calls until the largest float would overflow.
+inline int all_reduces_in_range(int ranks) { return 110 / std::bit_width(static_cast<unsigned>(ranks - 1)); }
+
+/// What is measured.
+struct Case {
+  std::function<void()> fill;      ///< sets the data to its start
+  std::function<void()> call;      ///< what is timed
+  std::function<bool(int)> right;  ///< is the data right after so many calls? (may be empty)
+  int most_calls = 1 << 30;        ///< after which it is filled again, outside the time
+  std::function<double()> held{};  ///< the sum of what this rank holds, where sums are conserved
+};
+using Cases = std::map<std::string, std::function<Case(std::size_t bytes)>>;
+
+/// The controller's end of this rank.
+class Controller {
+ public:
+  Controller(std::string const& group, int rank, int size) {
+    char const* const path = std::getenv("ELASTIC_BENCH_SOCKET");
+    if (path == nullptr) throw std::runtime_error("start this through bench/transports/run");
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::strncpy(address.sun_path, path, sizeof address.sun_path - 1);
+    socket_ = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (::connect(socket_, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
+      throw std::system_error(errno, std::generic_category(), path);
+    say({{"group", group}, {"rank", rank}, {"size", size}, {"pid", ::getpid()}});
+  }
+  Controller(Controller const&) = delete;
+  ~Controller() { ::close(socket_); }
+
+  void say(Json const& what) {
+    std::string const line = what.dump() + "\n";
+    for (std::size_t sent = 0; sent < line.size();) {
+      auto const n = ::send(socket_, line.data() + sent, line.size() - sent, MSG_NOSIGNAL);
+      if (n <= 0) throw std::runtime_error("the controller is gone");
+      sent += static_cast<std::size_t>(n);
+    }
+  }
+  /// The next command; empty at the end.
+  std::string hear() {
+    for (;;) {
+      if (auto const end = heard_.find('\n'); end != std::string::npos) {
+        std::string line = heard_.substr(0, end);
+        heard_.erase(0, end + 1);
+        return line;
+      }
+      char buffer[512];
+      auto const n = ::recv(socket_, buffer, sizeof buffer, 0);
+      if (n <= 0) return {};
+      heard_.append(buffer, static_cast<std::size_t>(n));
+    }
+  }
+
+ private:
+  int socket_ = -1;
+  std::string heard_;
+};
+
+/// Obeys until the controller says good-bye:
+///   fill NAME BYTES   makes the case and fills it; answers with what this rank holds
+///   go CALLS          calls, times, checks; answers with seconds a call and whether the data was right
+///   held              answers with what this rank holds now
+///   release           frees the case
+inline void serve(std::string const& group, int rank, int size, Cases const& cases) {
+  using Clock = std::chrono::steady_clock;
+  Controller controller(group, rank, size);
+  Case current;
+  std::string made;
+  for (std::string line; !(line = controller.hear()).empty();) {
+    std::istringstream words(line);
+    std::string verb;
+    words >> verb;
+    Json answer = Json::object();
+    if (verb == "fill") {
+      std::string name;
+      std::size_t bytes = 0;
+      words >> name >> bytes;
+      if (made != line) {
+        current = {};
+        current = cases.at(name)(bytes);
+        made = line;
+      }
+      current.fill();
+      answer["held"] = current.held ? current.held() : 0;
+    } else if (verb == "go") {
+      int calls = 0;
+      words >> calls;
+      double seconds = 0;
+      bool right = true;
+      for (int done = 0; done < calls;) {
+        int const n = std::min(calls - done, current.most_calls - 1);
+        if (done > 0) current.fill();
+        current.call();  // all ranks are here when it returns
+        auto const start = Clock::now();
+        for (int k = 0; k < n; ++k) current.call();
+        seconds += std::chrono::duration<double>(Clock::now() - start).count();
+        if (current.right) right = right && current.right(n + 1);
+        done += n;
+      }
+      answer = {{"seconds", seconds / calls}, {"right", right}};
+    } else if (verb == "held") {
+      answer["held"] = current.held ? current.held() : 0;
+    } else if (verb == "release") {
+      current = {};
+      made.clear();
+    }
+    controller.say(answer);
+  }
+}
+
+/// Runs `body(rank)` in `ranks` processes that end with this one, and ends when they have; its exit status.
+template <class Body>
+int fork_ranks(int ranks, Body body) {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  std::vector<pid_t> children;
+  for (int r = 0; r < ranks; ++r) {
+    pid_t const pid = ::fork();
+    if (pid < 0) throw std::system_error(errno, std::generic_category(), "fork");
+    if (pid > 0) {
+      children.push_back(pid);
+      continue;
+    }
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    int status = 0;
+    try {
+      body(r);
+    } catch (std::exception const& e) {
+      std::fprintf(stderr, "rank %d: %s\n", r, e.what());
+      status = 1;
+    }
+    std::fflush(stdout);
+    ::_exit(status);
+  }
+  int worst = 0;
+  for (pid_t const pid : children) {
+    int status = 0;
+    ::waitpid(pid, &status, 0);
+    if (status != 0) worst = 1;
+  }
+  return worst;
+}
+
+/// The value of `--name` among the arguments, or `otherwise`.
+inline std::string argument(int argc, char** argv, std::string const& name, std::string otherwise = {}) {
+  for (int i = 1; i + 1 < argc; ++i)
+    if (argv[i] == "--" + name) return argv[i + 1];
+  return otherwise;
+}
+
+}  // namespace bench

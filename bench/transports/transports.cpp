@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// The transports that join processes by themselves, shared memory and TCP, as bench/transports/run measures them.
+#include <memory>
+#include <string>
+
+#include "cases.hpp"
+#include "elastic/transport/shared_memory.hpp"
+#include "elastic/transport/tcp.hpp"
+#include "rank.hpp"
+
+int main(int argc, char** argv) {
+  using namespace elastic;
+  std::string const group = bench::argument(argc, argv, "group");
+  std::string const transport = bench::argument(argc, argv, "transport");
+  int const ranks = std::stoi(bench::argument(argc, argv, "ranks", "2"));
+  auto const port = transport == "tcp" ? transport::free_port() : std::uint16_t(0);
+  std::string const job = "bench-" + std::to_string(::getpid());
+
+  return bench::fork_ranks(ranks, [&](int rank) {
+    if (transport == "tcp") {
+      transport::Tcp net({.port = port, .rank = rank, .size = ranks, .job = job});
+      bench::serve(group, rank, ranks, bench::cases_of(net));
+    } else {
+      transport::SharedMemory net({.job = job, .rank = rank, .size = ranks});
+      bench::serve(group, rank, ranks, bench::cases_of(net));
+    }
+  });
+}
