@@ -77,9 +77,9 @@ inline std::string greet(asio::io_context& io, Joined& link, Identity const& me,
 
 /// The pauses between attempts: doubling, and a part of them random so that clients of a server that comes
 /// back do not come all at once.
-class Backoff {
+class RetryPauses {
  public:
-  Backoff(Clock::duration first, Clock::duration longest) : pause_(first), longest_(longest) {}
+  RetryPauses(Clock::duration first, Clock::duration longest) : pause_(first), longest_(longest) {}
 
   /// Shorter pauses towards the deadline; false when it has come.
   bool wait(Clock::time_point deadline) {
@@ -99,7 +99,7 @@ class Backoff {
 
 /// A link to acceptor `rank`. `find` gives the addresses to try, anew each time: a name may appear late.
 inline Joined connect_link(asio::io_context& io, Identity const& me, int rank, std::string const& where,
-                           Backoff backoff,
+                           RetryPauses backoff,
                            std::function<std::vector<Endpoint>(std::string& why)> const& find) {
   std::string why;
   auto const failed =

@@ -49,7 +49,7 @@ class Mesh {
       for (Endpoint const& end : ends) demand_route(options_, end, bind);
       return ends;
     };
-    Socket first = connect_link(io_, me_, 0, where0, Backoff(2ms, 250ms), find0).socket;
+    Socket first = connect_link(io_, me_, 0, where0, RetryPauses(2ms, 250ms), find0).socket;
     Address mine;
     put_text(mine.host, bind.is_unspecified() ? "" : bind.to_string());
     mine.port = me_.hello.port;
@@ -70,7 +70,7 @@ class Mesh {
         throw ProtocolError(0, where0, "joining the job", me_.waited(), "it gave a wrong address: " + where);
       std::vector<Endpoint> const ends{{address, static_cast<std::uint16_t>(there.port)}};
       auto link =
-          connect_link(io_, me_, rank, where, Backoff(2ms, 250ms), [&](std::string&) { return ends; });
+          connect_link(io_, me_, rank, where, RetryPauses(2ms, 250ms), [&](std::string&) { return ends; });
       seat(rank) = take(std::move(link.socket), where);
     }
   }

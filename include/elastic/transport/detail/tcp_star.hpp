@@ -41,7 +41,7 @@ inline Joined join_star(TcpOptions const& options, Identity& me, asio::io_contex
   using namespace std::chrono_literals;
   asio::io_context io;
   me.begin();
-  Joined link = connect_link(io, me, 0, describe(options.host, options.port), Backoff(10ms, 1s),
+  Joined link = connect_link(io, me, 0, describe(options.host, options.port), RetryPauses(10ms, 1s),
                              [&](std::string& why) { return find_rank0(options, me, why); });
   if (link.place < 1 || link.place >= options.size)
     throw ProtocolError(0, link.where, "joining the job", me.waited(),
