@@ -34,9 +34,8 @@ bool comes_and_goes(Net const& net) {
 
 /// Asks the server to let this process take part; throws Disagreement if it is refused.
 template <PointToPoint Net>
-Welcome join(Net& net, int server, std::uint64_t incarnation, std::uint64_t sequence,
-             std::string const& terms) {
-  Join me{incarnation, sequence, terms.size()};
+Welcome join(Net& net, int server, Join me, std::string const& terms) {
+  me.terms = static_cast<std::uint32_t>(terms.size());
   Welcome welcome{};
   net.send(read(as_bytes(me)), server, tag::join);
   net.send(Span<char const>(terms), server, tag::join);
@@ -181,7 +180,9 @@ class CenterClient {
           drop();
           net_.rejoin();
           ++rejoined_;
-          resume(join(net_, server_, incarnation_, sequence_, terms_));
+          std::uint64_t const open = begun() ? 1 : 2;  // exchanges whose deltas are still here
+          std::uint64_t const done = sequence_ > open ? sequence_ - open : 0;
+          resume(join(net_, server_, {incarnation_, done, 0, 0}, terms_));
           return true;
         } catch (PeerLost const&) {  // lost again: rejoin() has the deadline
         }
@@ -189,6 +190,9 @@ class CenterClient {
       return false;
     }
   }
+
+  /// Whether the server has answered the exchange: then all deltas of the one before are in its center.
+  bool begun() const { return computed_ > 0 || status_here_; }
 
   void drop() {
     status_arriving_.reset();
@@ -200,10 +204,10 @@ class CenterClient {
   /// the shard that needs the slot next arrives, and a server sends that after it has added the delta. One
   /// that was restarted may have forgotten more.
   void resume(Welcome const& welcome) {
-    bool const begun = computed_ > 0 || status_here_;
-    std::uint64_t const exchange = begun ? sequence_ : sequence_ - 1;
-    std::uint32_t const have = begun ? computed_ : exchange > 0 ? shards_.count() : 0;
-    std::uint32_t const overwritten = std::max(begun ? asked_ : 0u, have);
+    bool const now = begun();
+    std::uint64_t const exchange = now || sequence_ == 0 ? sequence_ : sequence_ - 1;
+    std::uint32_t const have = now ? computed_ : exchange > 0 ? shards_.count() : 0;
+    std::uint32_t const overwritten = std::max(now ? asked_ : 0u, have);
     std::uint32_t const kept = overwritten > ahead_ ? std::min(have, overwritten - ahead_) : 0;
     std::uint32_t const had = welcome.sequence < exchange    ? 0
                               : welcome.sequence == exchange ? welcome.taken

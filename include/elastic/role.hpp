@@ -87,8 +87,9 @@ struct Ask {
 /// A worker that wants to take part, or to take part again; followed by `terms` bytes of text.
 struct Join {
   std::uint64_t incarnation;
-  std::uint64_t sequence;  ///< exchanges that it has begun
-  std::uint64_t terms;
+  std::uint64_t done;   ///< exchanges whose deltas it cannot send again
+  std::uint32_t first;  ///< 1: it has not taken part yet
+  std::uint32_t terms;
 };
 
 /// The answer to it.

@@ -119,6 +119,13 @@ class Server {
     else
       return service_->progress(worker);
   }
+  /// Whether all that a worker has begun is in the center.
+  bool whole(int worker) {
+    if constexpr (shared)
+      return true;
+    else
+      return service_->complete(worker);
+  }
   bool busy() const {
     if constexpr (shared)
       return false;
@@ -161,7 +168,7 @@ class Server {
   void join(int rank) {
     Join join{};
     net_.receive(as_bytes(join), rank, tag::join);
-    constexpr std::uint64_t most = 1 << 16;
+    constexpr std::uint32_t most = 1 << 16;
     if (join.terms > most) throw ProtocolError(rank, "", "join", {}, "its terms are longer than 65536 bytes");
     std::string theirs(join.terms, ' ');
     net_.receive(Span<char>(theirs), rank, tag::join);
@@ -169,14 +176,13 @@ class Server {
     std::uint64_t forgotten = 0;
     if (refusal.empty() && is_worker(rank)) {
       Progress& known = progress(rank);
-      if (known.incarnation != join.incarnation)
-        known = {join.incarnation, 0, 0};
-      else if (join.sequence > known.sequence + 1)
-        forgotten = join.sequence - 1 - known.sequence;
+      if (known.incarnation != join.incarnation) known = {join.incarnation, 0, 0};
+      std::uint64_t const complete = known.sequence - (whole(rank) ? 0 : 1);
+      if (join.done > complete) forgotten = join.done - complete;
     }
     Welcome welcome = welcome_for(rank);
     refusal.copy(welcome.refusal.data(), welcome.refusal.size() - 1);
-    bool const starts = refusal.empty() && is_worker(rank) && join.sequence == 0 && plan_.same_start;
+    bool const starts = refusal.empty() && is_worker(rank) && join.first != 0 && plan_.same_start;
     welcome.starts = starts ? 1 : 0;
     net_.send(read(as_bytes(welcome)), rank, tag::welcome);
     if (!refusal.empty() || !is_worker(rank)) return;
@@ -254,11 +260,9 @@ class Server {
     }
     for (std::size_t i = 0; i < leaving_.size();) {
       int const worker = leaving_[i];
-      if constexpr (!shared) {
-        if (!service_->complete(worker)) {
-          ++i;
-          continue;
-        }
+      if (!whole(worker)) {
+        ++i;
+        continue;
       }
       leaving_.erase(leaving_.begin() + std::ptrdiff_t(i));
       try {

@@ -143,7 +143,7 @@ class Trainer : Composition<Net, Rule, Dev> {
       if (plan.same_start && role != Role::tester) net_.broadcast(model.parameters(), 0);
     } else if (role != Role::server) {
       if (comes_and_goes(net_))
-        entry.welcome = join(net_, layout.holder(), entry.incarnation, 0, entry.terms);
+        entry.welcome = join(net_, layout.holder(), {entry.incarnation, 0, 1, 0}, entry.terms);
       else if (role == Role::worker)
         net_.receive(as_bytes(entry.welcome), layout.holder(), tag::welcome);
       if (entry.welcome.starts != 0) {
