@@ -62,18 +62,6 @@ std::vector<T> random_values(std::size_t n, unsigned seed) {
   return x;
 }
 
-/// Joins a job of two as rank 1, by hand.
-asio::ip::tcp::socket join_by_hand(asio::io_context& io, std::uint16_t port) {
-  auto socket = knock(io, port);
-  if (auto const reason = shake(socket, hello(1, 2)); !reason.empty()) throw std::runtime_error(reason);
-  wire::Address mine;
-  wire::put_text(mine.host, "127.0.0.1");
-  mine.port = 1;
-  put(socket, mine);
-  get<std::array<wire::Address, 2>>(socket);
-  return socket;
-}
-
 constexpr std::size_t large = 3'000'000;  // floats: 12 MB, more than the kernel buffers
 
 TEST_CASE("the sum has the bits of a serial loop over the ranks", "[tcp]") {

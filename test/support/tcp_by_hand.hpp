@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <stdexcept>
@@ -63,6 +64,18 @@ inline std::string shake(asio::ip::tcp::socket& socket, wire::Hello const& h) {
   get<wire::Hello>(socket);
   put(socket, wire::Bytes32{});
   return wire::get_text(get<wire::Verdict>(socket).reason);
+}
+
+/// Joins a job of two as rank 1, by hand.
+inline asio::ip::tcp::socket join_by_hand(asio::io_context& io, std::uint16_t port) {
+  auto socket = knock(io, port);
+  if (auto const reason = shake(socket, hello(1, 2)); !reason.empty()) throw std::runtime_error(reason);
+  wire::Address mine;
+  wire::put_text(mine.host, "127.0.0.1");
+  mine.port = 1;
+  put(socket, mine);
+  get<std::array<wire::Address, 2>>(socket);
+  return socket;
 }
 
 struct EnvironmentVariable {

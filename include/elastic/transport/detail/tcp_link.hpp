@@ -38,7 +38,8 @@ class TcpLink {
     if (ended_) return;
     error_code const error = in.pump(socket);
     if (in.broken() != nullptr) {
-      fail(Trouble::protocol, in.broken());
+      // One bad client of a star is lost like any other; in a mesh the job is at an end.
+      fail(incarnation != 0 ? Trouble::lost : Trouble::protocol, in.broken());
       end();
     } else if (in.bye() && !down) {
       fail(Trouble::lost, "it has left the job");
