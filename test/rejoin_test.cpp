@@ -120,12 +120,24 @@ std::vector<double> serve(std::uint16_t port, std::filesystem::path const& folde
   return {version, forgotten, double(plan.lineage.generation)};
 }
 
-std::vector<double> work(std::uint16_t port, int rank, int size_of_job, long exchanges) {
+/// Noise whose `after`-th batch waits until somebody closes the other end of `gate`.
+struct Gated {
+  data::Noise<float> noise;
+  long after;
+  int gate;
+  auto const& next() {
+    char byte;
+    if (after-- == 0 && ::read(gate, &byte, 1) != 0) throw std::runtime_error("read");
+    return noise.next();
+  }
+};
+
+std::vector<double> work(std::uint16_t port, int rank, int size_of_job, long exchanges, int gate) {
   Tcp net(
       {.port = port, .rank = rank, .size = size_of_job, .timeout = std::chrono::seconds(20), .star = true});
   device::Cpu cpu;
   exact::Bumpy<float> model(cpu, 1000);
-  data::Noise<float> noise(1000, 1, 3);
+  Gated noise{{1000, 1, 3}, exchanges / 2, gate};
   Trainer<Tcp, rule::AsyncEasgd, device::Cpu> trainer(net, {.alpha = 1, .period = 1}, cpu);
   Report const report = trainer.run(model, noise, {.steps = exchanges, .sgd = {.learning_rate = 0}});
   return {double(report.exchanges), double(report.rejoined), double(net.generation())};
@@ -135,7 +147,7 @@ std::vector<double> work(std::uint16_t port, int rank, int size_of_job, long exc
 
 TEST_CASE(
     "a killed server goes on from its last commit, its workers come back, and what is lost is counted") {
-  constexpr long exchanges = 20000;
+  constexpr long exchanges = 4000;
   support::TempFolder folder;
   std::uint16_t const port = transport::free_port();
   pid_t server = ::fork();
@@ -147,9 +159,14 @@ TEST_CASE(
     }
     ::_exit(0);
   }
+  int gate[2];  // nobody ends before the server is killed
+  REQUIRE(::pipe(gate) == 0);
   std::vector<support::Child> workers;
   for (int r = 1; r <= 2; ++r)
-    workers.push_back(support::start_process([&] { return work(port, r, 3, exchanges); }));
+    workers.push_back(support::start_process([&] {
+      ::close(gate[1]);
+      return work(port, r, 3, exchanges, gate[0]);
+    }));
   auto const committed = [&] {  // the version of the last commit, as its name says
     std::uint64_t last = 0;
     for (auto const& entry : std::filesystem::directory_iterator(folder.path())) {
@@ -162,6 +179,7 @@ TEST_CASE(
   while (committed() < 500) std::this_thread::yield();
   ::kill(server, SIGKILL);
   ::waitpid(server, nullptr, 0);
+  ::close(gate[1]);
   std::uint64_t const last = committed();
   auto const successor = support::start_process([&] { return serve(port, folder.path(), 3); });
   double done = 0;
