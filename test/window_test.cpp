@@ -144,10 +144,9 @@ TEST_CASE("a worker that is killed leaves what it had added, and nobody hangs") 
           net.send(read(as_bytes(done)), 0, 1);
           return {};
         }
-        for (int other = 1; other < p - 1; ++other) {
-          char done = 0;
-          net.receive(as_bytes(done), other, 1);
-        }
+        char done = 0;
+        for (int other = 1; other < p - 1; ++other) net.receive(as_bytes(done), other, 1);
+        CHECK_THROWS_AS(net.receive(as_bytes(done), p - 1, 1), PeerLost);
         double wrong = 0, added = 0;
         for (std::size_t k = 0; k < window.stripes(); ++k) {
           auto const stripe = window.lock(k);

@@ -5,31 +5,44 @@
 #include <algorithm>
 #include <cstddef>
 #include <memory>
+#include <memory_resource>
 #include <string_view>
+#include <type_traits>
 
 #include "elastic/span.hpp"
 
 namespace elastic::device {
 
-/// The calling thread's CPU.
+/// The calling thread's CPU. Its buffers come from `resource`, which must outlive them: `Cpu(net.resident())`
+/// puts them where a transport through shared memory reaches them in place.
 class Cpu {
  public:
   static constexpr std::string_view name = "cpu";
   using memory = elastic::memory::Host;
 
+  explicit Cpu(std::pmr::memory_resource& resource = *std::pmr::new_delete_resource())
+      : resource_(&resource) {}
+
   /// `n` values, zero at first, on a cache line of their own.
   template <class T>
   class Buffer {
+    static_assert(std::is_trivially_copyable_v<T>);
+
    public:
-    explicit Buffer(std::size_t n) : data_(new (line) T[n]()), size_(n) {}
+    explicit Buffer(std::size_t n, std::pmr::memory_resource& resource = *std::pmr::new_delete_resource())
+        : data_(static_cast<T*>(resource.allocate(n * sizeof(T), line)), Free{&resource, n}), size_(n) {
+      std::uninitialized_value_construct_n(data_.get(), n);
+    }
     Span<T, memory> span() const { return {data_.get(), size_}; }
     operator Span<T, memory>() const { return span(); }
     operator Span<T const, memory>() const { return span(); }
 
    private:
-    static constexpr std::align_val_t line{64};
+    static constexpr std::size_t line = 64;
     struct Free {
-      void operator()(T* p) const { operator delete[](p, line); }
+      std::pmr::memory_resource* resource;
+      std::size_t n;
+      void operator()(T* p) const { resource->deallocate(p, n * sizeof(T), line); }
     };
     std::unique_ptr<T[], Free> data_;
     std::size_t size_;
@@ -37,7 +50,7 @@ class Cpu {
 
   template <class T>
   Buffer<T> allocate(std::size_t n) {
-    return Buffer<T>(n);
+    return Buffer<T>(n, *resource_);
   }
 
   template <class T>
@@ -75,6 +88,9 @@ class Cpu {
   }
 
   void synchronize() {}
+
+ private:
+  std::pmr::memory_resource* resource_;
 };
 
 }  // namespace elastic::device

@@ -113,10 +113,11 @@ class SharedMemory {
     if (ranks < 1 || ranks > size())
       throw ConfigError("team of " + std::to_string(ranks) + " ranks: expected 1 to " +
                         std::to_string(size()));
+    collectives_.tell_counts();
     all_regroup();
-    auto const piece = collectives_.furthest();
+    auto const counts = collectives_.furthest();
     all_regroup();
-    collectives_.regroup(ranks, piece);
+    collectives_.regroup(ranks, counts);
   }
   void barrier() {
     detail::Collective operation = in_team({});
@@ -237,7 +238,7 @@ class SharedMemory {
 
   bool awaits(detail::Send const& s, int r) const { return r == s.peer; }
   bool awaits(detail::Receive const& receive, int r) const { return r == receive.peer; }
-  bool awaits(detail::Collective const&, int r) const { return collectives_.waits_for(r); }
+  bool awaits(detail::Collective const& c, int r) const { return collectives_.waits_for(c, r); }
 
   void complete(detail::Send& s) { wait_for("send", s); }
   void complete(detail::Receive& r) {
@@ -248,7 +249,9 @@ class SharedMemory {
                               std::to_string(*r.wrong_size) + " bytes, expected " + std::to_string(r.bytes));
   }
   void complete(detail::Collective& c) {
-    if (!c.finished) check_collectives();
+    if (c.finished) return;
+    check_collectives();
+    collectives_.linger(c);
     wait_for("collective", c);
   }
   template <class Operation>
@@ -256,7 +259,15 @@ class SharedMemory {
     auto const awaited = [&](int r) { return awaits(operation, r); };
     job_.wait(
         what, [this] { return progress(); }, [&] { return operation.finished; },
-        [&] { return first_gone(awaited); }, [&] { return first(awaited); });
+        [&] {
+          if constexpr (std::same_as<Operation, detail::Collective>)
+            if (int const r = first([&](int other) { return awaited(other) && collectives_.gave_up(other); });
+                r >= 0)
+              throw ProtocolError(r, "", what, std::chrono::seconds(0),
+                                  "it gave up on this one or an earlier one");
+          return first_gone(awaited);
+        },
+        [&] { return first(awaited); });
   }
   template <class Operation>
   bool settled(Operation const& operation) {

@@ -44,13 +44,17 @@ class Backoff {
     if (++turn_ % burst_ == 0) {
       ::sched_yield();
     } else {
-#if defined(__x86_64__) || defined(__i386__)
-      __builtin_ia32_pause();
-#elif defined(__aarch64__)
-      asm volatile("yield");
-#endif
+      rest();
     }
     return true;
+  }
+  /// The pause between two looks at memory.
+  static void rest() {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
   }
   void reset() { turn_ = 0; }
 

@@ -1,280 +1,201 @@
 // SPDX-License-Identifier: Apache-2.0
-// Collectives of a shared-memory job, as seen by one rank. Every one is a sequence of pieces that pass
-// through the ranks' stages in the segment: stage mine, sum my share of everyone's, collect the other shares.
-// One file: the three phases share their counters.
+// The collectives of a shared-memory job, as seen by one rank: which way each goes, in which order they go,
+// and when they are done. Small ones go through cells, large ones through stages, or, where every rank's buffer
+// lives in the job, nowhere at all.
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <deque>
 #include <vector>
 
 #include "elastic/traffic.hpp"
 #include "elastic/transport/detail/chunks.hpp"
+#include "elastic/transport/detail/shared_cells.hpp"
 #include "elastic/transport/detail/shared_job.hpp"
+#include "elastic/transport/detail/shared_operation.hpp"
+#include "elastic/transport/detail/shared_resident.hpp"
+#include "elastic/transport/detail/shared_stages.hpp"
 
 namespace elastic::transport::detail {
 
-/// out = from[0] + from[1] + ... in this order, elementwise; also to `copy` unless it is null. `from` may
-/// contain `out` and `copy`. At least two summands.
-template <class T>
-void sum_in_order(std::vector<std::byte const*> const& from, std::size_t n, std::byte* out, std::byte* copy) {
-  std::array<T, 1024> sum;  // stays in L1, and makes aliasing of `out` and `from` harmless
-  for (std::size_t first = 0; first < n; first += sum.size()) {
-    std::size_t const count = std::min(sum.size(), n - first);
-    auto const term = [&](std::size_t i) { return reinterpret_cast<T const*>(from[i]) + first; };
-    T const* const a = term(0);
-    T const* const b = term(1);
-    for (std::size_t i = 0; i < count; ++i) sum[i] = a[i] + b[i];
-    for (std::size_t r = 2; r < from.size(); ++r) {
-      T const* const c = term(r);
-      for (std::size_t i = 0; i < count; ++i) sum[i] += c[i];
-    }
-    std::memcpy(out + first * sizeof(T), sum.data(), count * sizeof(T));
-    if (copy != nullptr) std::memcpy(copy + first * sizeof(T), sum.data(), count * sizeof(T));
-  }
-}
-
-/// One collective operation in flight.
-struct Collective {
-  enum Kind { barrier, broadcast, flat_sum, split_sum };
-  using Sum = void (*)(std::vector<std::byte const*> const&, std::size_t, std::byte*, std::byte*);
-
-  /// Sums of up to this many bytes are added by every rank for itself: one exchange instead of two.
-  static constexpr std::size_t flat_bytes = 4096;
-
-  template <class T>
-  static Collective sum_of(T* data, std::size_t n) {
-    return {n * sizeof(T) <= flat_bytes ? flat_sum : split_sum,
-            reinterpret_cast<std::byte*>(data),
-            n,
-            sizeof(T),
-            0,
-            &sum_in_order<T>};
-  }
-
-  Kind kind = barrier;
-  std::byte* data = nullptr;
-  std::size_t n = 0;      // values
-  std::size_t width = 1;  // bytes of one
-  int root = 0;
-  Sum sum = nullptr;
-  std::size_t staged = 0;  // pieces that have passed each phase here
-  std::size_t summed = 0;
-  std::size_t collected = 0;
-  bool finished = false;
-};
-
 class SharedCollectives {
  public:
-  SharedCollectives(SharedJob& job, Traffic& traffic) : job_(job), traffic_(traffic), team_(job.size()) {}
+  SharedCollectives(SharedJob& job, Traffic& traffic)
+      : job_(job), traffic_(traffic), team_(job.size()), cells_(job), stages_(job), resident_(job) {}
 
   int team() const { return team_; }
   bool broken() const { return broken_; }
 
   void start(Collective& c) {
+    count(c);
     if (team_ == 1) {
       c.finished = true;
-      return;
-    }
-    queue_.push_back(&c);
-    while (progress()) {
+    } else if (c.small()) {
+      guarded([&] { return cells_.start(c); });
+    } else {
+      queue_.push_back(&c);
+      while (progress()) {
+      }
     }
   }
-  /// Forgets an operation. The pieces of the team no longer match, so no later one can work.
+  /// Forgets an operation. What the ranks have passed no longer matches, so no later one can work; and a rank
+  /// that is late may still write into a buffer that lives in the job.
   void cancel(Collective& c) {
-    if (c.finished || std::find(queue_.begin(), queue_.end(), &c) == queue_.end()) return;
-    broken_ = true;
-    queue_.clear();
+    if (c.finished || (!cells_.holds(c) && std::find(queue_.begin(), queue_.end(), &c) == queue_.end()))
+      return;
+    give_up();
   }
 
-  /// Moves the oldest operation in each phase by one piece, where the team allows it; true if something
-  /// moved.
+  /// Moves what can move; true if something did.
   bool progress() {
+    return guarded([&] {
+      bool moved = cells_.progress();
+      if (queue_.empty()) return moved;
+      moved |= agree();
+      moved |= stages_.progress(queue_);
+      for (Collective* const c : queue_)
+        if (c->path == Collective::resident_path) {
+          refuse_late();
+          moved |= resident_.progress(*c, team_);
+          if (!c->finished) break;
+        }
+      if (std::erase_if(queue_, [](Collective const* c) { return c->finished; }) != 0) {
+        bool const later = !queue_.empty() && queue_.front()->number != 0;
+        job_.member(job_.rank()).finished.store(later ? queue_.front()->number - 1 : number_);
+        job_.wake_team(team_);
+      }
+      return moved;
+    });
+  }
+  /// Waits as long as peers that are about to come may take, and looks at nothing else meanwhile.
+  void linger(Collective const& c) {
+    int const patience = job_.crowded() ? 0 : 300;
+    for (int turn = 0; !c.finished && turn < patience; ++turn) {
+      if (progress())
+        turn = 0;
+      else
+        Backoff::rest();
+    }
+  }
+
+  /// Is it rank `r` that the oldest operation before or at `c` waits for?
+  bool waits_for(Collective const& c, int r) const {
+    if (r >= team_ || r == job_.rank()) return false;
+    if (c.small()) return cells_.waits_for(r);
     if (queue_.empty()) return false;
-    bool moved = false;
-    for (std::size_t i = 0; i < queue_.size(); ++i) {  // stages ahead: later operations fill the pipeline
-      Collective& c = *queue_[i];
-      if (c.staged == pieces(c)) continue;
-      if (every(&Member::collected, staged_ - free_stages())) {
-        stage(c);
-        moved = true;
-      }
-      break;
-    }
-    for (std::size_t i = 0; i < queue_.size(); ++i) {
-      Collective& c = *queue_[i];
-      if (c.summed == pieces(c)) continue;
-      if (c.summed < c.staged && (c.kind != Collective::split_sum || every(&Member::staged, summed_ + 1))) {
-        add(c);
-        moved = true;
-      }
-      break;
-    }
-    Collective& oldest = *queue_.front();
-    if (oldest.collected < oldest.summed && arrived(oldest)) {
-      collect(oldest);
-      moved = true;
-    }
-    return moved;
-  }
-
-  /// Is it rank `r` that the oldest operation waits for?
-  bool waits_for(int r) const {
-    if (queue_.empty() || r >= team_ || r == job_.rank()) return false;
-    Collective const& c = *queue_.front();
+    Collective const& o = *queue_.front();
     Member const& m = job_.member(r);
-    if (collected_ == staged_) return m.collected.load() < staged_ - free_stages();
-    if (collected_ == summed_) return m.staged.load() < summed_ + 1;
-    if (c.kind == Collective::broadcast) return r == c.root && m.staged.load() < collected_ + 1;
-    return (c.kind == Collective::split_sum ? m.summed : m.staged).load() < collected_ + 1;
+    if (o.number == 0) return m.finished.load() + Member::offers <= number_;
+    if (o.path == Collective::undecided) return m.offer[o.number % Member::offers].number.load() != o.number;
+    return o.path == Collective::staged_path ? stages_.waits_for(o, r) : resident_.waits_for(o, r);
   }
+  /// Has rank `r` given up on a collective? Then it takes no part in one any more.
+  bool gave_up(int r) const { return job_.member(r).gave_up.load() != 0; }
 
-  /// The two steps of a change of team, each to be followed by a wait until regrouped(); no operation may be
-  /// in flight. Ranks that were outside the team have passed fewer pieces: they catch up.
-  void announce_regroup() { publish(&Member::regrouped, ++regroup_, job_.size()); }
+  /// A change of team, with no operation in flight: all tell their counts, meet, read furthest(), and meet
+  /// again. Ranks that were outside the team have come less far: they catch up.
+  void tell_counts() {
+    job_.member(job_.rank()).counts = {cells_.number(), number_, stages_.pieces_passed()};
+  }
+  void announce_regroup() {
+    job_.member(job_.rank()).regrouped.store(++regroup_);
+    job_.wake_team(job_.size());
+  }
   bool regrouped(int r) const { return job_.member(r).regrouped.load() >= regroup_; }
-  std::uint64_t furthest() const {
-    std::uint64_t most = 0;
-    for (int r = 0; r < job_.size(); ++r) most = std::max(most, job_.member(r).collected.load());
+  Counts furthest() const {
+    Counts most;
+    for (int r = 0; r < job_.size(); ++r) {
+      Counts const& theirs = job_.member(r).counts;
+      most = {std::max(most.small, theirs.small), std::max(most.large, theirs.large),
+              std::max(most.pieces, theirs.pieces)};
+    }
     return most;
   }
-  void regroup(int team, std::uint64_t piece) {
+  void regroup(int team, Counts const& counts) {
     team_ = team;
-    staged_ = summed_ = collected_ = piece;
-    publish(&Member::staged, piece, job_.size());
-    publish(&Member::summed, piece, job_.size());
-    publish(&Member::collected, piece, job_.size());
+    number_ = all_finished_ = counts.large;
+    cells_.regroup(team, counts.small);
+    stages_.regroup(team, counts.pieces);
+    job_.member(job_.rank()).finished.store(number_);
+    job_.wake_team(job_.size());
   }
 
  private:
-  using Counter = std::atomic<std::uint64_t> Member::*;
-
-  std::size_t per_piece(Collective const& c) const { return job_.layout().geometry().stage_bytes / c.width; }
-  std::size_t pieces(Collective const& c) const {
-    return std::max<std::size_t>(1, (c.n + per_piece(c) - 1) / per_piece(c));
+  template <class F>
+  bool guarded(F f) {
+    try {
+      return f();
+    } catch (ProtocolError const&) {
+      give_up();
+      throw;
+    }
   }
-  std::uint64_t free_stages() const { return std::min<std::uint64_t>(staged_, Geometry::stages - 1); }
+  void give_up() {
+    broken_ = true;
+    cells_.clear();
+    queue_.clear();
+    job_.heap().retire();
+    job_.member(job_.rank()).gave_up.store(1);
+    job_.wake_team(job_.size());
+  }
 
-  bool every(Counter counter, std::uint64_t least) const {
+  /// Nobody writes into the buffer of a rank that does not wait for it any more.
+  void refuse_late() const {
     for (int r = 0; r < team_; ++r)
-      if ((job_.member(r).*counter).load() < least) return false;
-    return true;
-  }
-  void publish(Counter counter, std::uint64_t value, int team) {
-    (job_.member(job_.rank()).*counter).store(value);
-    for (int r = 0; r < team; ++r)
-      if (r != job_.rank()) job_.wake(r);
+      if (gave_up(r))
+        throw ProtocolError(r, "", "collective", std::chrono::seconds(0),
+                            "it gave up on this one or an earlier one");
   }
 
-  /// A piece: where it begins in the caller's buffer, its values, and its shares.
-  struct Piece {
-    std::byte* data;
-    std::size_t n;
-    std::size_t width;
-    int team;
+  Offer& offer(int rank, std::uint64_t number) const {
+    return job_.member(rank).offer[number % Member::offers];
+  }
 
-    std::size_t begin(int rank) const {  // byte where a rank's share begins, on a cache line of its own
-      std::size_t const lines = (n * width + cache_line - 1) / cache_line;
-      return std::min(n * width, chunk(lines, team, rank).first * cache_line);
+  /// Tells the others where my buffers are, and decides with their offers which way the large ones go.
+  bool agree() {
+    bool moved = false;
+    for (Collective* const c : queue_) {
+      if (c->number == 0) {
+        if (!place_for(number_ + 1)) break;
+        publish(*c);
+        moved = true;
+      }
+      if (c->path == Collective::undecided && decide(*c)) moved = true;
     }
-    std::size_t bytes() const { return n * width; }
-  };
-  Piece piece(Collective const& c, std::size_t number) const {
-    std::size_t const first = number * per_piece(c);
-    std::byte* const data = c.data == nullptr ? nullptr : c.data + first * c.width;
-    return {data, std::min(per_piece(c), c.n - first), c.width, team_};
+    return moved;
   }
-  static void copy(std::byte* to, std::byte const* from, std::size_t begin, std::size_t end) {
-    if (begin < end) std::memcpy(to + begin, from + begin, end - begin);
+  /// An offer may be written again once everybody is done with the operation it was for.
+  bool place_for(std::uint64_t number) {
+    if (all_finished_ + Member::offers >= number) return true;
+    all_finished_ = number_;
+    for (int r = 0; r < team_; ++r) all_finished_ = std::min(all_finished_, job_.member(r).finished.load());
+    return all_finished_ + Member::offers >= number;
   }
-
-  void stage(Collective& c) {
-    Piece const p = piece(c, c.staged);
-    int const me = job_.rank();
-    std::byte* const to = job_.layout().stage(job_.base(), me, staged_);
-    if (c.kind == Collective::split_sum) {  // my own share is added from where it is
-      copy(to, p.data, 0, p.begin(me));
-      copy(to, p.data, p.begin(me + 1), p.bytes());
-    } else if (c.kind == Collective::flat_sum || (c.kind == Collective::broadcast && c.root == me)) {
-      copy(to, p.data, 0, p.bytes());
-    }
-    job_.member(me).shape[staged_ % Geometry::stages].store(shape(c));
-    ++c.staged;
-    publish(&Member::staged, ++staged_, team_);
+  void publish(Collective& c) {
+    c.number = ++number_;
+    Offer& mine = offer(job_.rank(), c.number);
+    mine.shape = c.shape();
+    bool const resident = c.kind == Collective::sum && job_.heap().owns(c.data, c.bytes());
+    mine.place = resident ? job_.heap().place(c.data) : 0;
+    mine.done.store(0, std::memory_order_relaxed);
+    mine.taken.store(0, std::memory_order_relaxed);
+    mine.number.store(c.number);
+    if (!resident) c.path = Collective::staged_path;
+    job_.wake_team(team_);
   }
-
-  /// What every rank must agree on.
-  static std::uint64_t shape(Collective const& c) {
-    return c.n * c.width * 4 + (c.kind == Collective::barrier     ? 0
-                                : c.kind == Collective::broadcast ? 1
-                                : c.width == 4                    ? 2
-                                                                  : 3);
-  }
-  void check_shape(Collective const& c, std::uint64_t number) {
+  /// One private buffer is enough for all to go through the stages.
+  bool decide(Collective& c) {
+    for (int r = 0; r < team_; ++r)
+      if (offer(r, c.number).number.load() != c.number) return false;
+    c.path = Collective::resident_path;
+    c.share = SharedResident::share(c.bytes(), team_);
     for (int r = 0; r < team_; ++r) {
-      if (c.kind == Collective::broadcast && r != c.root) continue;
-      std::uint64_t const theirs = job_.member(r).shape[number % Geometry::stages].load();
-      if (theirs == shape(c)) continue;
-      broken_ = true;
-      queue_.clear();
-      throw ProtocolError(r, "", "collective", std::chrono::seconds(0),
-                          "it takes part in another operation or with another size (" +
-                              std::to_string(theirs / 4) + " bytes, here " + std::to_string(shape(c) / 4) +
-                              ")");
+      Offer const& theirs = offer(r, c.number);
+      if (theirs.shape != c.shape()) throw_other_shape(r, theirs.shape, c);
+      if (theirs.place == 0) c.path = Collective::staged_path;
     }
-  }
-
-  void add(Collective& c) {
-    if (c.kind == Collective::split_sum) {
-      check_shape(c, summed_);
-      Piece const p = piece(c, c.summed);
-      std::size_t const begin = p.begin(job_.rank());
-      std::size_t const count = (p.begin(job_.rank() + 1) - begin) / c.width;
-      gather(p, summed_, begin);
-      c.sum(from_, count, p.data + begin, job_.layout().stage(job_.base(), job_.rank(), summed_) + begin);
-      publish(&Member::summed, summed_ + 1, team_);
-    }
-    ++c.summed;
-    ++summed_;
-  }
-
-  bool arrived(Collective const& c) const {
-    if (c.kind == Collective::broadcast) return job_.member(c.root).staged.load() > collected_;
-    return every(c.kind == Collective::split_sum ? &Member::summed : &Member::staged, collected_ + 1);
-  }
-
-  void collect(Collective& c) {
-    Piece const p = piece(c, c.collected);
-    if (c.kind == Collective::barrier) check_shape(c, collected_);
-    if (c.kind == Collective::split_sum) {
-      for (int r = 0; r < team_; ++r)
-        if (r != job_.rank())
-          copy(p.data, job_.layout().stage(job_.base(), r, collected_), p.begin(r), p.begin(r + 1));
-    } else if (c.kind == Collective::flat_sum) {
-      check_shape(c, collected_);
-      gather(p, collected_, 0);
-      c.sum(from_, p.n, p.data, nullptr);
-    } else if (c.kind == Collective::broadcast && c.root != job_.rank()) {
-      check_shape(c, collected_);
-      copy(p.data, job_.layout().stage(job_.base(), c.root, collected_), 0, p.bytes());
-    }
-    ++c.collected;
-    publish(&Member::collected, ++collected_, team_);
-    if (c.collected < pieces(c)) return;
-    c.finished = true;
-    queue_.pop_front();
-    count(c);
-  }
-
-  /// The ranks' versions of a piece from byte `begin` on, in rank order.
-  void gather(Piece const& p, std::uint64_t number, std::size_t begin) {
-    from_.clear();
-    for (int r = 0; r < team_; ++r)
-      from_.push_back((r == job_.rank() ? p.data : job_.layout().stage(job_.base(), r, number)) + begin);
+    return true;
   }
 
   void count(Collective const& c) {
@@ -282,7 +203,7 @@ class SharedCollectives {
     auto const others = static_cast<std::uint64_t>(team_ - 1);
     if (c.kind == Collective::broadcast) {
       bool const root = c.root == job_.rank();
-      (root ? traffic_.sent_bytes : traffic_.received_bytes) += c.n * c.width * (root ? others : 1);
+      (root ? traffic_.sent_bytes : traffic_.received_bytes) += c.bytes() * (root ? others : 1);
       (root ? traffic_.sent_messages : traffic_.received_messages) += root ? others : 1;
       return;
     }
@@ -296,11 +217,12 @@ class SharedCollectives {
   SharedJob& job_;
   Traffic& traffic_;
   int team_;
-  std::deque<Collective*> queue_;
-  std::vector<std::byte const*> from_;
-  std::uint64_t staged_ = 0;
-  std::uint64_t summed_ = 0;
-  std::uint64_t collected_ = 0;
+  SharedCells cells_;
+  SharedStages stages_;
+  SharedResident resident_;
+  std::vector<Collective*> queue_;  // the large ones that are not done, in the order of their start
+  std::uint64_t number_ = 0;        // of the last large one offered
+  std::uint64_t all_finished_ = 0;  // the large one up to which every rank was done when last looked at
   std::uint64_t regroup_ = 0;
   bool broken_ = false;
 };

@@ -9,6 +9,7 @@
 #include <sys/statvfs.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <iterator>
 #include <map>
@@ -60,6 +61,8 @@ class SharedHeap final : public std::pmr::memory_resource {
   std::size_t place(void const* p) const {
     return static_cast<std::size_t>(static_cast<std::byte const*>(p) - base_);
   }
+  /// From now on no range is used twice: a peer that is late may still write where a buffer was.
+  void retire() { retired_ = true; }
 
  private:
   static std::size_t whole(std::size_t bytes, std::size_t unit) { return (bytes + unit - 1) / unit * unit; }
@@ -105,6 +108,7 @@ class SharedHeap final : public std::pmr::memory_resource {
   void give_back(std::size_t place, std::size_t bytes) {
     ::fallocate(file_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(place),
                 static_cast<off_t>(bytes));
+    if (retired_) return;
     auto const range = free_.emplace(place, bytes).first;
     auto const after = std::next(range);
     if (after != free_.end() && place + bytes == after->first) {
@@ -131,6 +135,7 @@ class SharedHeap final : public std::pmr::memory_resource {
   std::size_t begin_;
   std::size_t bytes_;
   std::string job_;
+  std::atomic<bool> retired_ = false;
   std::mutex mutex_;
   std::map<std::size_t, std::size_t> free_;  // where each free range begins, and its bytes
 };

@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "elastic/error.hpp"
+#include "elastic/stall.hpp"
 #include "elastic/transport/detail/futex.hpp"
 #include "elastic/transport/detail/shared_heap.hpp"
 #include "elastic/transport/detail/shared_layout.hpp"
@@ -65,6 +66,13 @@ class SharedJob {
     m.bell.fetch_add(1);
     futex_wake(m.bell);
   }
+
+  void wake_team(int ranks) const {
+    for (int r = 0; r < ranks; ++r)
+      if (r != rank()) wake(r);
+  }
+  /// Are there more ranks than cores?
+  bool crowded() const { return crowded_; }
 
   /// Has this rank ended, with or without saying so? Reads /proc unless the rank has left or is a thread of
   /// this process: not for fast paths.
@@ -117,6 +125,7 @@ class SharedJob {
     auto const deadline = start + std::chrono::duration_cast<Clock::duration>(options_.timeout);
     auto next_look = start + look_every;
     Backoff backoff(crowded_);
+    StallWatch watch(rank(), operation, options_.timeout);
     Member& me = member(rank());
     for (unsigned turn = 1;; ++turn) {
       bool const moved = step();
@@ -137,6 +146,7 @@ class SharedJob {
       auto const now = Clock::now();
       if (now >= next_look) {
         next_look = now + look_every;
+        watch.look(now - start, late);
         if (std::optional<std::pair<int, std::string>> const who = lost()) {
           step();  // what it did before it went still counts
           if (done()) return;

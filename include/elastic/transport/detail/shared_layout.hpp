@@ -54,9 +54,37 @@ struct Link {
   std::array<Head, heads> head;
 };
 
+/// What one rank brings to a small collective. Two take turns: who publishes number k + 1 has read every cell
+/// of number k, so a cell of number k may be written again for k + 2.
+struct alignas(2 * cache_line) Cell {
+  static constexpr std::size_t bytes = 4096;
+  std::atomic<std::uint64_t> stamp;  // the number of the collective, counted from 1, once the rest is written
+  std::uint64_t shape;
+  std::array<std::byte, bytes> payload;  // the first 48 bytes arrive with the stamp
+};
+
+/// What one rank brings to a large collective, and how far it is with a sum in place.
+struct Offer {
+  alignas(cache_line) std::atomic<std::uint64_t> number;  // of the collective, once the rest is written
+  std::uint64_t shape;
+  std::uint64_t place;              // of its values in the object; 0 if they are in private memory
+  std::atomic<std::uint64_t> done;  // blocks it has summed, of any rank's share
+  std::atomic<std::uint32_t> busy;  // it is summing one
+  alignas(cache_line) std::atomic<std::uint64_t> taken;  // blocks of its share that somebody has begun
+};
+
+/// How far the collectives of a rank have come.
+struct Counts {
+  std::uint64_t small = 0;
+  std::uint64_t large = 0;
+  std::uint64_t pieces = 0;
+};
+
 /// One rank, as the others see it.
 struct Member {
   enum State : std::uint32_t { absent, arriving, joined, left };
+  static constexpr std::size_t offers = 8;  // large collectives in flight
+
   alignas(cache_line) std::atomic<std::uint32_t> state;
   ProcessId process;                 // valid from `joined` on
   std::atomic<std::uint32_t> epoch;  // processes that have had this place before
@@ -65,9 +93,12 @@ struct Member {
   alignas(cache_line) std::atomic<std::uint64_t> staged;
   std::atomic<std::uint64_t> summed;
   std::atomic<std::uint64_t> collected;
+  alignas(cache_line) std::atomic<std::uint64_t> finished;  // large collectives
+  std::atomic<std::uint32_t> gave_up;                       // on a collective: no later one can work
   std::atomic<std::uint64_t> regrouped;
-  std::array<std::atomic<std::uint64_t>, Geometry::stages>
-      shape;  // of the operation a staged piece is part of
+  Counts counts;  // valid at a change of team
+  std::array<Cell, 2> cell;
+  std::array<Offer, offers> offer;
 };
 
 /// The start of the segment.
