@@ -3,6 +3,7 @@
 // deadline. bench/transports/run compares transport::Tcp with them.
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sched.h>
 
 #include <cerrno>
@@ -41,20 +42,6 @@ std::pair<int, int> connected() {
   return {one_end, other_end};
 }
 
-/// Bytes moved by one non-blocking call, 0 if there is nothing to move.
-std::size_t moved(ssize_t n) {
-  if (n > 0) return static_cast<std::size_t>(n);
-  if (n == 0 || (errno != EAGAIN && errno != EINTR)) fail("socket");
-  return 0;
-}
-std::size_t put(int socket, void const* data, std::size_t bytes) {
-  return bytes == 0 ? 0
-                    : moved(::send(socket, data, std::min(bytes, call_bytes), MSG_DONTWAIT | MSG_NOSIGNAL));
-}
-std::size_t get(int socket, void* data, std::size_t bytes) {
-  return bytes == 0 ? 0 : moved(::recv(socket, data, std::min(bytes, call_bytes), MSG_DONTWAIT));
-}
-
 class Bare {
  public:
   Bare(std::vector<int> sockets, int rank, int ranks)
@@ -62,6 +49,7 @@ class Bare {
         rank_(rank),
         ranks_(ranks),
         crowded_(ranks > ::sysconf(_SC_NPROCESSORS_ONLN)),
+        patience_(crowded_ ? 2 * static_cast<std::size_t>(ranks) : 500),
         stage_(static_cast<std::size_t>(ranks) * window / 4) {}
 
   /// Everybody sends all to all and adds in rank order: one latency.
@@ -94,7 +82,7 @@ class Bare {
     int const peer = sockets_[static_cast<std::size_t>(1 - rank_)];
     std::size_t const bytes = n * 4;
     std::size_t sent = 0, got = 0, added = 0;
-    while (sent < bytes || added < bytes) {
+    for (; sent < bytes || added < bytes; give_way()) {
       sent += put(peer, as_bytes(x) + sent, bytes - sent);
       got += into_window(peer, stage(0), got, added, bytes);
       std::size_t const until = std::min(sent, got) / 4;
@@ -157,8 +145,9 @@ class Bare {
     std::size_t sent = 0, got = 0, done = 0;
     char request[24] = {};
     if (rank_ == 0) {
-      for (std::size_t in = 0; in < sizeof request;) in += get(peer, request + in, sizeof request - in);
-      while (sent < bytes || done < bytes) {
+      for (std::size_t in = 0; in < sizeof request; give_way())
+        in += get(peer, request + in, sizeof request - in);
+      for (; sent < bytes || done < bytes; give_way()) {
         sent += put(peer, as_bytes(x) + sent, bytes - sent);
         got += into_window(peer, stage(0), got, done, bytes);
         done = over_window(done, got, [&](std::size_t i, std::size_t at, std::size_t run) {
@@ -167,8 +156,9 @@ class Bare {
         });
       }
     } else {
-      for (std::size_t out = 0; out < sizeof request;) out += put(peer, request + out, sizeof request - out);
-      while (sent < bytes) {
+      for (std::size_t out = 0; out < sizeof request; give_way())
+        out += put(peer, request + out, sizeof request - out);
+      for (; sent < bytes; give_way()) {
         got += into_window(peer, stage(0), got, sent, bytes);
         done = over_window(done, got, [&](std::size_t i, std::size_t at, std::size_t run) {
           float* __restrict const cd = floats(0) + at, * __restrict const y = x + i;
@@ -188,23 +178,46 @@ class Bare {
   void stream(float* x, std::size_t n) {
     int const peer = sockets_[static_cast<std::size_t>(1 - rank_)];
     std::size_t const bytes = n * 4;
-    for (std::size_t sent = 0, got = 0; sent < bytes || got < bytes;) {
+    for (std::size_t sent = 0, got = 0; sent < bytes || got < bytes; give_way()) {
       sent += put(peer, as_bytes(x) + sent, bytes - sent);
       got += into_window(peer, stage(0), got, got, bytes);
     }
   }
 
  private:
+  /// Bytes moved by one non-blocking call, 0 if there is nothing to move.
+  std::size_t moved(ssize_t n, int socket, short event) {
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) fail("socket");
+    if (n > 0) {
+      fruitless_.clear();
+      return static_cast<std::size_t>(n);
+    }
+    fruitless_.push_back({socket, event, 0});
+    return 0;
+  }
+  std::size_t put(int socket, void const* data, std::size_t bytes) {
+    if (bytes == 0) return 0;
+    return moved(::send(socket, data, std::min(bytes, call_bytes), MSG_DONTWAIT | MSG_NOSIGNAL), socket,
+                 POLLOUT);
+  }
+  std::size_t get(int socket, void* data, std::size_t bytes) {
+    if (bytes == 0) return 0;
+    return moved(::recv(socket, data, std::min(bytes, call_bytes), MSG_DONTWAIT), socket, POLLIN);
+  }
+
   static char* as_bytes(float* x) { return reinterpret_cast<char*>(x); }
   float* floats(std::size_t r) { return stage_.data() + r * window / 4; }
   char* stage(std::size_t r) { return as_bytes(floats(r)); }
-  void give_way() const {
-    if (crowded_) ::sched_yield();
+  /// Lets others run after many calls that moved nothing; ranks that outnumber the cores sleep until one can.
+  void give_way() {
+    if (fruitless_.size() <= patience_) return;
+    crowded_ ? static_cast<void>(::poll(fruitless_.data(), fruitless_.size(), 100))
+             : static_cast<void>(::sched_yield());
+    fruitless_.clear();
   }
 
   /// Receives what fits of `total` bytes into a ring of `window` bytes whose bytes before `used` are free again.
-  static std::size_t into_window(int socket, char* ring, std::size_t got, std::size_t used,
-                                 std::size_t total) {
+  std::size_t into_window(int socket, char* ring, std::size_t got, std::size_t used, std::size_t total) {
     std::size_t const at = got % window;
     return get(socket, ring + at, std::min({total - got, window - at, used + window - got}));
   }
@@ -236,6 +249,8 @@ class Bare {
   std::vector<int> sockets_;
   int rank_, ranks_;
   bool crowded_;
+  std::size_t patience_;
+  std::vector<pollfd> fruitless_;  // calls since the last one that moved something
   bench::Floats stage_;
   std::vector<std::size_t> sent_, got_;
 };

@@ -84,11 +84,12 @@ inline int all_reduces_in_range(int ranks) { return 110 / std::bit_width(static_
 
 /// What is measured.
 struct Case {
-  std::function<void()> fill;      ///< sets the data to its start
-  std::function<void()> call;      ///< what is timed
-  std::function<bool(int)> right;  ///< is the data right after so many calls? (may be empty)
-  int most_calls = 1 << 30;        ///< after which it is filled again, outside the time
-  std::function<double()> held{};  ///< the sum of what this rank holds, where sums are conserved
+  std::function<void()> fill;         ///< sets the data to its start
+  std::function<void()> call;         ///< what is timed
+  std::function<bool(int)> right;     ///< is the data right after so many calls? (may be empty)
+  int most_calls = 1 << 30;           ///< after which it is filled again, outside the time
+  std::function<double()> held{};     ///< the sum of what this rank holds, where sums are conserved
+  std::function<double(int)> many{};  ///< instead of `call`: makes so many and returns the seconds they took
 };
 using Cases = std::map<std::string, std::function<Case(std::size_t bytes)>>;
 
@@ -168,7 +169,11 @@ inline void serve(std::string const& group, int rank, int size, Cases const& cas
       words >> calls;
       double seconds = 0;
       bool right = true;
-      for (int done = 0; done < calls;) {
+      if (current.many) {
+        seconds = current.many(calls);
+        if (current.right) right = current.right(calls);
+      }
+      for (int done = 0; !current.many && done < calls;) {
         int const n = std::min(calls - done, current.most_calls - 1);
         if (done > 0) current.fill();
         current.call();  // all ranks are here when it returns

@@ -4,9 +4,11 @@
 #include <string>
 
 #include "cases.hpp"
+#include "elastic/transport/serial.hpp"
 #include "elastic/transport/shared_memory.hpp"
 #include "elastic/transport/tcp.hpp"
 #include "rank.hpp"
+#include "training.hpp"
 
 int main(int argc, char** argv) {
   using namespace elastic;
@@ -17,12 +19,23 @@ int main(int argc, char** argv) {
   std::string const job = "bench-" + std::to_string(::getpid());
 
   return bench::fork_ranks(ranks, [&](int rank) {
+    auto const measure = [&](auto& net) {
+      bench::Cases cases = bench::cases_of(net);
+      bench::add_collective_rules(cases, net);
+      bench::add_exchanges(cases, net);
+      bench::serve(group, rank, ranks, cases);
+    };
     if (transport == "tcp") {
       transport::Tcp net({.port = port, .rank = rank, .size = ranks, .job = job});
-      bench::serve(group, rank, ranks, bench::cases_of(net));
+      measure(net);
+    } else if (transport == "serial") {
+      transport::Serial net;
+      bench::Cases cases;
+      bench::add_collective_rules(cases, net);
+      bench::serve(group, rank, ranks, cases);
     } else {
       transport::SharedMemory net({.job = job, .rank = rank, .size = ranks});
-      bench::serve(group, rank, ranks, bench::cases_of(net));
+      measure(net);
     }
   });
 }

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rules run by the Trainer on a model whose gradient costs nothing, so that only exchanges are left; and the same
+// calls in hand-written loops, against which the cost of the rule layer shows.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "cases.hpp"
+#include "elastic/center_window.hpp"
+#include "elastic/device/cpu.hpp"
+#include "elastic/rule/async_easgd.hpp"
+#include "elastic/rule/bsp.hpp"
+#include "elastic/rule/sync_easgd.hpp"
+#include "elastic/train.hpp"
+
+namespace bench {
+
+/// `work()` instead of a gradient, and a local step that moves nothing.
+class FreeModel {
+ public:
+  using scalar = float;
+  using device_type = elastic::device::Cpu;
+  using batch = int;
+  FreeModel(device_type& device, std::size_t n, std::function<void()> work = {})
+      : device_(device),
+        x_(device.allocate<float>(n)),
+        g_(device.allocate<float>(n)),
+        work_(std::move(work)) {}
+  device_type& device() { return device_; }
+  elastic::Span<float> parameters() { return x_.span(); }
+  elastic::Span<float> gradients() { return g_.span(); }
+  double gradient(int) {
+    if (work_) work_();
+    return 0;
+  }
+  std::span<elastic::ParameterGroup const> groups() const { return {}; }
+
+ private:
+  device_type& device_;
+  device_type::Buffer<float> x_, g_;
+  std::function<void()> work_;
+};
+
+struct NoData {
+  int nothing = 0;
+  int const& next() { return nothing; }
+};
+
+/// Times from a worker's first exchange to its last.
+struct ExchangeClock {
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point first{}, last{};
+  long seen = 0;
+  void operator()(elastic::event::Exchange const&) {
+    last = Clock::now();
+    if (seen++ == 0) first = last;
+  }
+  double seconds() const { return std::chrono::duration<double>(last - first).count(); }
+};
+
+/// Whether every value is the mean of what the ranks were filled with.
+inline bool is_mean(float const* x, std::size_t n, int ranks) {
+  std::size_t wrong = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    float all = 0;
+    for (int r = 0; r < ranks; ++r) all += value(r, i);
+    wrong += x[i] != all / static_cast<float>(ranks);
+  }
+  return wrong == 0;
+}
+
+/// `rule` exchanges in every step.
+template <class Net, class Rule>
+Case trained(Net& net, Rule rule, std::size_t bytes) {
+  std::size_t const n = bytes / 4;
+  auto const device = std::make_shared<elastic::device::Cpu>();
+  auto const model = std::make_shared<FreeModel>(*device, n);
+  int const rank = net.rank(), ranks = net.size();
+  Case made;
+  made.fill = [=] {
+    fill(model->parameters().data(), n, rank);
+    fill(model->gradients().data(), n, rank);
+  };
+  made.many = [=, &net](int calls) {
+    NoData data;
+    ExchangeClock clock;
+    elastic::Trainer<Net, Rule, elastic::device::Cpu> trainer(net, rule, *device);
+    trainer.run(*model, data, elastic::Plan{.steps = calls + 1L, .same_start = false}, clock);
+    return clock.seconds();
+  };
+  if (std::is_same_v<Rule, elastic::rule::Bsp>)
+    made.right = [=](int) { return is_mean(model->gradients().data(), n, ranks); };
+  if (std::is_same_v<Rule, elastic::rule::AsyncEasgd>)
+    made.held = [=, device = device] { return sum(model->parameters().data(), n); };
+  return made;
+}
+
+inline Case bsp_by_hand(auto& net, std::size_t bytes) {
+  std::size_t const n = bytes / 4;
+  auto const device = std::make_shared<elastic::device::Cpu>();
+  auto const g = std::make_shared<elastic::device::Cpu::Buffer<float>>(device->allocate<float>(n));
+  int const rank = net.rank(), ranks = net.size();
+  elastic::ops::Scale const mean{1.0 / ranks};
+  return {[=] { fill(g->span().data(), n, rank); },
+          [=, &net] {
+            net.all_reduce(g->span());
+            device->for_each(mean, g->span());
+          },
+          [=](int) { return is_mean(g->span().data(), n, ranks); }};
+}
+
+inline Case sync_easgd_by_hand(auto& net, elastic::rule::SyncEasgd const& rule, std::size_t bytes) {
+  std::size_t const n = bytes / 4;
+  auto const device = std::make_shared<elastic::device::Cpu>();
+  auto const buffer = [&] {
+    return std::make_shared<elastic::device::Cpu::Buffer<float>>(device->template allocate<float>(n));
+  };
+  auto const x = buffer(), center = buffer(), delta = buffer();
+  elastic::ops::Retract const move{*rule.alpha};
+  int const rank = net.rank();
+  return {[=] {
+            fill(x->span().data(), n, rank);
+            fill(center->span().data(), n, 0);
+          },
+          [=, &net] {
+            device->for_each(move, delta->span(), x->span(), center->span());
+            net.all_reduce(delta->span());
+            device->for_each(elastic::ops::AddScaled{1}, center->span(), delta->span());
+          },
+          {}};
+}
+
+/// The center lies in a window that rank 0 made; every other rank exchanges with it and tells rank 0.
+template <elastic::Windowed Net>
+Case async_easgd_by_hand(Net& net, elastic::rule::AsyncEasgd const& rule, std::size_t bytes) {
+  using namespace elastic;
+  std::size_t const n = bytes / 4;
+  auto const device = std::make_shared<device::Cpu>();
+  auto const x = std::make_shared<device::Cpu::Buffer<float>>(device->allocate<float>(n));
+  int const rank = net.rank(), ranks = net.size();
+  fill(x->span().data(), n, rank);
+  std::shared_ptr<CenterWindow<Net, float>> window;
+  Welcome welcome{};
+  if (rank == 0) {
+    window = std::make_shared<CenterWindow<Net, float>>(net, read(x->span()), 0);
+    window->announce(welcome);
+    for (int r = 1; r < ranks; ++r) net.send(read(as_bytes(welcome)), r, tag::welcome);
+  } else {
+    net.receive(as_bytes(welcome), 0, tag::welcome);
+    window = std::make_shared<CenterWindow<Net, float>>(net, welcome);
+  }
+  ops::Retract const move{*rule.alpha};
+  return {[] {},
+          [=, limit = rule.limit, &net] {
+            Ask ask{};
+            if (rank == 0) {
+              for (int r = 1; r < ranks; ++r) net.receive(as_bytes(ask), r, tag::ask);
+            } else {
+              window->exchange(move, ops::AddScaled{1}, x->span(), Span<float>(), limit);
+              net.send(read(as_bytes(ask)), 0, tag::ask);
+            }
+          },
+          {},
+          1 << 30,
+          [=] {
+            if (rank == 0) window->snapshot(x->span());
+            return sum(x->span().data(), n);
+          }};
+}
+
+/// The first `workers` ranks exchange with a window, in no other words than its own.
+template <elastic::Windowed Net>
+Case window_case(Net& net, int workers, std::size_t bytes) {
+  std::size_t const n = bytes / 4;
+  int const rank = net.rank(), ranks = net.size();
+  auto const x = std::make_shared<Floats>(n);
+  using Window = typename Net::template Window<float>;
+  std::shared_ptr<Window> window;
+  if (rank == 0) {
+    window = std::make_shared<Window>(net.template make_window<float>(n));
+    auto handle = window->handle();
+    for (int r = 1; r < ranks; ++r)
+      net.send(elastic::Span<typename Net::WindowHandle const>(&handle, 1), r, 1);
+  } else {
+    typename Net::WindowHandle handle;
+    net.receive(elastic::Span<typename Net::WindowHandle>(&handle, 1), 0, 1);
+    window = std::make_shared<Window>(net.template open_window<float>(handle));
+  }
+  return {[=] {
+            fill(x->data(), n, rank + 1);
+            for (std::size_t k = 0; rank == 0 && k < window->stripes(); ++k)
+              fill(window->stripe(k).data(), window->stripe(k).size(), 0);
+          },
+          [=] {
+            if (rank >= workers) return;
+            elastic::for_each_stripe(
+                *window, rank, workers, [&](elastic::Span<float> stripe, std::size_t first) {
+                  float* __restrict const c = stripe.data(), * __restrict const y = x->data() + first;
+                  for (std::size_t i = 0; i < stripe.size(); ++i) {
+                    float const d = 0.25f * (y[i] - c[i]);
+                    y[i] -= d;
+                    c[i] += d;
+                  }
+                });
+          },
+          {},
+          1 << 30,
+          [=] {
+            double total = sum(x->data(), n);
+            for (std::size_t k = 0; rank == 0 && k < window->stripes(); ++k)
+              total += sum(window->stripe(k).data(), window->stripe(k).size());
+            return total;
+          }};
+}
+
+/// Rules whose workers meet in collectives.
+template <elastic::Collective Net>
+void add_collective_rules(Cases& cases, Net& net) {
+  using namespace elastic;
+  static rule::SyncEasgd const sync{.alpha = 0.25, .period = 1, .order = rule::Order::post_step};
+  cases["bsp"] = [&net](std::size_t bytes) { return trained(net, rule::Bsp{}, bytes); };
+  cases["bsp_by_hand"] = [&net](std::size_t bytes) { return bsp_by_hand(net, bytes); };
+  cases["sync_easgd"] = [&net](std::size_t bytes) { return trained(net, sync, bytes); };
+  cases["sync_easgd_by_hand"] = [&net](std::size_t bytes) { return sync_easgd_by_hand(net, sync, bytes); };
+}
+
+/// Exchanges with a center.
+template <elastic::PointToPoint Net>
+void add_exchanges(Cases& cases, Net& net) {
+  using namespace elastic;
+  static rule::AsyncEasgd const async{.alpha = 0.25, .period = 1, .order = rule::Order::post_step};
+  cases["async_easgd"] = [&net](std::size_t bytes) { return trained(net, async, bytes); };
+  if constexpr (Windowed<Net>) {
+    cases["async_easgd_by_hand"] = [&net](std::size_t bytes) {
+      return async_easgd_by_hand(net, async, bytes);
+    };
+    cases["window_1"] = [&net](std::size_t bytes) { return window_case(net, 1, bytes); };
+    cases["window_2"] = [&net](std::size_t bytes) { return window_case(net, 2, bytes); };
+  }
+}
+
+}  // namespace bench
