@@ -19,6 +19,7 @@
 
 #include "elastic/error.hpp"
 #include "elastic/span.hpp"
+#include "elastic/transport/detail/chunks.hpp"
 
 namespace support {
 
@@ -30,8 +31,17 @@ using Answers = std::vector<std::vector<double>>;  // by rank
 ///   exact_sums   sums have the bits of a serial loop in rank order
 ///   can_abort    abort() releases the other ranks (and does not end this program)
 ///   max_ranks    the largest n
+///   sums_whole(bytes, ranks), if there is any: such sums go whole to everybody
 template <class Net>
 struct Launch;
+
+/// Bytes that rank `rank` sends, and receives, in an all-reduce of `n` values.
+template <class Run>
+std::size_t all_reduce_bytes(std::size_t n, int ranks, int rank, std::size_t width) {
+  if constexpr (requires { Run::sums_whole(n, ranks); })
+    if (Run::sums_whole(n * width, ranks)) return std::size_t(ranks - 1) * n * width;
+  return elastic::transport::detail::all_reduce_sent(n, ranks, rank) * width;
+}
 
 /// `n` normal values that differ by seed.
 template <class T>

@@ -125,7 +125,7 @@ class Tcp {
     bool done() {
       if (op_ == nullptr) return true;
       auto const lock = engine_->lock();
-      if (!op_->done()) engine_->progress();
+      if (!op_->done()) engine_->progress(op_);
       return op_->done();
     }
 

@@ -3,6 +3,7 @@
 // the rest, in the background.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -22,6 +23,17 @@ struct Team {
   /// The other ranks, 0 <= k < others().
   int other(std::size_t k) const { return static_cast<int>(k) + (static_cast<int>(k) < rank ? 0 : 1); }
 };
+
+/// Sums of at most so many bytes go whole to everybody: one latency instead of two for p / 2 times the bytes.
+inline constexpr std::size_t whole_limit = 8 << 10;
+/// How far each rank of a sum may be ahead of another: as much as stays in the cache, the kernel's copy
+/// included, and a few frames at least.
+constexpr std::size_t window(std::size_t others) {
+  return std::max<std::size_t>((std::size_t{1} << 20) / (1 + others), 128 << 10) / 64 * 64;
+}
+
+/// Whether a sum of so many bytes over so many ranks goes whole to everybody.
+constexpr bool sums_whole(std::size_t bytes, int ranks) { return ranks == 2 || bytes <= whole_limit; }
 
 // Each function returns nullptr if there is nothing to wait for.
 
@@ -51,17 +63,20 @@ inline TcpOperation* start_broadcast(Engine& engine, Team team, std::byte* data,
   return &op;
 }
 
-/// Granting the gather at the start is safe: the owner of a chunk sends sums only of what it has received,
-/// and what it has received has left the buffer that the sums overwrite.
+/// Two ranks, and any number of them if x is small, send each other all of it and both add. Else rank j adds
+/// chunk j and sends the sum back; nobody waits to be asked for a sum, for its chunk has come from there.
 template <class T>
 TcpOperation* start_all_reduce(Engine& engine, Team team, Span<T> x) {
   auto const lock = engine.lock();
   std::size_t const others = team.others();
   if (others == 0 || x.empty()) return nullptr;
-  TcpOperation& op = engine.acquire("all_reduce", 4 * others);
+  bool const whole = sums_whole(x.size() * sizeof(T), team.ranks);
+  TcpOperation& op = engine.acquire("all_reduce", (whole ? 2 : 4) * others);
   std::uint64_t const id = engine.next_collective();
+  auto const part = [&](int rank) { return whole ? Chunk{0, x.size()} : chunk(x.size(), team.ranks, rank); };
   auto const bytes = [&](Chunk c) { return reinterpret_cast<std::byte*>(x.data() + c.first); };
-  Chunk const mine = chunk(x.size(), team.ranks, team.rank);
+  Chunk const mine = part(team.rank);
+  std::size_t const own = mine.count * sizeof(T);
 
   Reduction& r = op.reduction;
   r.sum = sum_in_rank_order<T>;
@@ -71,21 +86,22 @@ TcpOperation* start_all_reduce(Engine& engine, Team team, Span<T> x) {
   r.summed = 0;
   r.rank = team.rank;
   r.ranks = team.ranks;
-  std::size_t const own = mine.count * sizeof(T);
-  if (r.staging.size() < others * own) r.staging.resize(others * own);
+  r.whole = whole;
+  r.window = window(others);
+  r.ring = std::min(r.window, (own + 63) / 64 * 64);
+  if (r.staging.size() < others * r.ring) r.staging.resize(others * r.ring);
 
   for (std::size_t k = 0; k < others; ++k) {
     int const peer = team.other(k);
-    Chunk const theirs = chunk(x.size(), team.ranks, peer);
-    if (theirs.count > 0) {
-      op.add(k, peer, true, id, bytes(theirs), theirs.count * sizeof(T));
+    Chunk const theirs = part(peer);
+    if (theirs.count > 0) op.add(k, peer, true, id, bytes(theirs), theirs.count * sizeof(T));
+    if (mine.count > 0) op.add(others + k, peer, false, id, r.staged(peer), own).ring = r.ring;
+    if (whole) continue;
+    if (mine.count > 0) op.add(2 * others + k, peer, true, id + 1, r.own, own);
+    if (theirs.count > 0)
       op.add(3 * others + k, peer, false, id + 1, bytes(theirs), theirs.count * sizeof(T));
-    }
-    if (mine.count > 0) {
-      op.add(others + k, peer, false, id, r.staged(peer), own);
-      op.add(2 * others + k, peer, true, id + 1, r.own, own).available = 0;
-    }
   }
+  op.advance();
   engine.launch(op);
   return &op;
 }

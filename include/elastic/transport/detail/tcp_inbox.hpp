@@ -36,6 +36,10 @@ class Inbox {
     });
     if (match == held_.end()) {
       posted_.push_back(&t);
+      if (t.size <= eager_limit) return;
+      if (++last_serial_ == 0) ++last_serial_;
+      t.serial = last_serial_;
+      out_.control(Kind::ready, 0, t.size, t.tag, t.serial);
     } else if (match->total != t.size) {
       fail_size(t, match->total);
       if (match->announced) out_.control(Kind::refuse, match->id);
@@ -48,12 +52,12 @@ class Inbox {
     }
   }
 
-  /// Posts a receive of a part of a collective, whose id both sides know.
-  void expect(Transfer& t) {
+  /// Posts a receive of a part of a collective, whose id both sides know. `awaited`: the sender waits for it.
+  void expect(Transfer& t, bool awaited) {
     auto const match = std::find_if(held_.begin(), held_.end(), [&](Held const& h) { return h.id == t.id; });
+    if (awaited && t.size > early_limit) out_.control(Kind::grant, t.id, t.size);
     if (match == held_.end()) {
       receiving_.push_back(&t);
-      if (t.size > eager_limit) out_.control(Kind::grant, t.id, t.size);
     } else if (match->total != t.size) {
       fail_size(t, match->total);
       release(match);
@@ -67,7 +71,10 @@ class Inbox {
     std::erase(posted_, &t);
     std::erase(receiving_, &t);
     for (Held& h : held_)
-      if (h.claim == &t) h.claim = nullptr;
+      if (h.claim == &t) {
+        h.claim = nullptr;
+        news_ = true;
+      }
     if (target_ != &t) return;
     target_ = nullptr;
     sink_ = nullptr;
@@ -112,21 +119,37 @@ class Inbox {
   /// The rank that did, as the peer says.
   int origin() const { return origin_; }
 
-  /// Reads what has arrived, a few MiB at most.
+  /// Bytes read so far, frames included.
+  std::uint64_t taken() const { return taken_; }
+
+  /// Reads what has arrived, a few hundred KiB at most.
   error_code pump(Socket& socket) {
-    for (std::size_t budget = 4 * fragment_limit; budget > 0;) {
+    for (std::size_t budget = call_limit; budget > 0;) {
       parse();
       if (broken_ != nullptr || (full() && left_ == 0)) return {};
-      std::array<asio::mutable_buffer, 2> const room{
-          asio::buffer(sink_, sink_ != nullptr ? left_ : 0),
-          asio::buffer(buffer_.data() + end_, buffer_.size() - end_)};
+      Transfer* const guess = expected();
+      auto const direct = guess != nullptr ? place(*guess, spill) : sink();
+      // Behind a payload come control frames and the header of the next one, whose place is not known yet.
+      std::size_t const beside = direct.size() == 0      ? buffer_.size() - end_
+                                 : guess != nullptr      ? sizeof(Header)
+                                 : left_ > direct.size() ? 0
+                                                         : std::min(lead, buffer_.size() - end_);
+      std::array<asio::mutable_buffer, 2> room{direct, asio::buffer(buffer_.data() + end_, beside)};
+      if (guess != nullptr) std::swap(room[0], room[1]);
       error_code error;
       std::size_t const got = socket.read_some(room, error);
       if (error) return error;
+      taken_ += got;
       budget -= std::min(budget, got);
-      std::size_t const direct = std::min(got, room[0].size());
-      end_ += got - direct;
-      if (direct > 0) consume(direct);
+      std::size_t const first = std::min(got, room[0].size());
+      if (guess == nullptr) {
+        end_ += got - first;
+        if (first > 0) consume(first);
+      } else {
+        end_ = first;
+        if (got > first) check(*guess, static_cast<std::byte*>(direct.data()), got - first);
+      }
+      if (got < room[0].size() + room[1].size()) break;  // that was all
     }
     parse();
     return {};
@@ -134,10 +157,10 @@ class Inbox {
 
  private:
   struct Held {
-    int tag;
-    std::uint64_t id;
-    std::size_t total;
-    bool announced;  // a large one: the payload is still at the sender
+    int tag = 0;
+    std::uint64_t id = 0;
+    std::size_t total = 0;
+    bool announced = false;  // a large one: the payload is still at the sender
     bool complete = false;
     std::vector<std::byte> data{};
     Transfer* claim = nullptr;
@@ -145,20 +168,39 @@ class Inbox {
   using Iterator = std::list<Held>::iterator;
 
   static constexpr std::size_t held_limit = 64 << 20;
-  static constexpr std::size_t held_overhead = 128;  // so that empty messages count, too
+  static constexpr std::size_t held_overhead = 128;     // so that empty messages count, too
+  static constexpr std::size_t spare_limit = 8;         // messages whose memory is kept for the next ones
+  static constexpr std::size_t call_limit = 256 << 10;  // what the cache keeps from the reading to the adding
+
+  static constexpr std::size_t spill = 64 << 10;  // what may be read before its header is known
+  static constexpr std::size_t lead = 8 * sizeof(Header);
+  static constexpr char const* no_room = "more of a message than there is room for";
 
   static bool collective(std::uint64_t id) { return (id & Outbox::collective_bit) != 0; }
 
   Iterator release(Iterator h) {
     held_bytes_ -= h->data.size() + held_overhead;
-    return held_.erase(h);
+    auto const next = std::next(h);
+    if (spare_.size() < spare_limit)
+      spare_.splice(spare_.end(), held_, h);
+    else
+      held_.erase(h);
+    return next;
   }
 
   Held& hold(Header const& h, bool announced) {
     held_bytes_ += h.length + held_overhead;
-    held_.push_back({h.tag, h.id, static_cast<std::size_t>(h.total), announced});
-    held_.back().data.resize(h.length);
-    return held_.back();
+    if (spare_.empty()) spare_.emplace_back();
+    held_.splice(held_.end(), spare_, std::prev(spare_.end()));
+    Held& held = held_.back();
+    held.tag = h.tag;
+    held.id = h.id;
+    held.total = h.total;
+    held.announced = announced;
+    held.complete = false;
+    held.data.resize(h.length);
+    held.claim = nullptr;
+    return held;
   }
 
   void fail_size(Transfer& t, std::uint64_t total) {
@@ -172,7 +214,7 @@ class Inbox {
   void grant(Transfer& t, std::uint64_t id) {
     t.id = id;
     receiving_.push_back(&t);
-    out_.control(Kind::grant, id, t.size);
+    out_.control(Kind::grant, id, t.size, 0, t.serial);
   }
 
   void claim(Iterator h, Transfer& t) {
@@ -181,18 +223,25 @@ class Inbox {
   }
 
   void finish(Transfer& t) {
+    traffic_.received_bytes += t.size;
     if (t.size > 0 || !collective(t.id)) ++traffic_.received_messages;
     t.operation->finish(t);
   }
 
   void deliver(Iterator h) {
     Transfer& t = *h->claim;
-    if (t.size > 0) std::memcpy(t.data, h->data.data(), t.size);
-    t.moved = t.size;
+    if (h->data.size() > t.available) {
+      broken_ = no_room;
+      return;
+    }
+    if (!h->data.empty()) std::memcpy(t.data, h->data.data(), h->data.size());
+    t.moved = h->data.size();
     release(h);
-    traffic_.received_bytes += t.size;
-    finish(t);
-    t.operation->arrived();
+    t.operation->advance();
+    if (t.moved == t.size)
+      finish(t);
+    else
+      receiving_.push_back(&t);
   }
 
   Transfer* take_posted(Header const& h) {
@@ -204,14 +253,51 @@ class Inbox {
     return t;
   }
 
-  void aim(Transfer& t) {
-    target_ = &t;
-    sink_ = t.data + t.moved;
+  /// The transfer whose payload most likely comes next, if it is safe to read it to where it belongs together
+  /// with its header: nothing has a use for that place yet. A part of a collective that is not staged stands where
+  /// values wait to be sent.
+  Transfer* expected() const {
+    if (left_ > 0 || end_ > 0 || full()) return nullptr;
+    if (!receiving_.empty()) {
+      Transfer* const t = receiving_.front();
+      return t->available > t->moved && (t->ring > 0 || !collective(t->id)) ? t : nullptr;
+    }
+    return !posted_.empty() && posted_.front()->size > 0 ? posted_.front() : nullptr;
+  }
+
+  /// A header has come with `count` bytes behind it, which stand where those of `t` belong.
+  void check(Transfer& t, std::byte* payload, std::size_t count) {
+    Header h;
+    std::memcpy(&h, buffer_.data(), sizeof h);
+    bool const its_own = h.kind == Kind::fragment ? h.id == t.id && h.serial == t.serial
+                                                  : h.kind == Kind::eager && h.tag == t.tag;
+    if (its_own && h.total == t.size && h.length >= count && fault(h) == nullptr) {
+      end_ = 0;
+      begin(h);
+      if (broken_ == nullptr) consume(count);
+    } else {
+      std::memcpy(buffer_.data() + sizeof h, payload, count);
+      end_ = sizeof h + count;
+    }
   }
 
   void aim(Held& h) {
     held_target_ = &h;
     sink_ = h.data.data();
+  }
+
+  /// Where the payload goes on, and how much of it; nowhere if nobody wants it.
+  asio::mutable_buffer sink() const {
+    if (target_ != nullptr) return place(*target_, std::min(left_, call_limit));
+    return asio::buffer(sink_, sink_ != nullptr ? left_ : 0);
+  }
+
+  /// Where the next bytes of a transfer go, at most `count`.
+  static asio::mutable_buffer place(Transfer const& t, std::size_t count) {
+    count = std::min(count, t.available - t.moved);
+    if (t.ring == 0) return asio::buffer(t.data + t.moved, count);
+    std::size_t const at = t.moved % t.ring;
+    return asio::buffer(t.data + at, std::min(count, t.ring - at));
   }
 
   /// Decides where the frame's payload goes; by default nowhere.
@@ -225,7 +311,8 @@ class Inbox {
       case Kind::eager:
       case Kind::announce: return begin_message(h);
       case Kind::fragment: return begin_fragment(h);
-      case Kind::grant: broken_ = out_.granted(h.id, h.total); return;
+      case Kind::ready: return out_.ready(h.tag, h.serial, h.total);
+      case Kind::grant: broken_ = out_.granted(h.id, h.total, h.serial); return;
       case Kind::refuse: return out_.refused(h.id);
       case Kind::bye: bye_ = true; return;
       case Kind::abort:
@@ -248,7 +335,7 @@ class Inbox {
       } else if (announced) {
         grant(*t, h.id);
       } else {
-        aim(*t);
+        target_ = t;
       }
     } else if (!leaving_) {
       Held& held = hold(h, announced);
@@ -260,20 +347,23 @@ class Inbox {
   }
 
   void begin_fragment(Header const& h) {
-    auto const match =
-        std::find_if(receiving_.begin(), receiving_.end(), [&](Transfer* t) { return t->id == h.id; });
+    auto const match = std::find_if(receiving_.begin(), receiving_.end(), [&](Transfer* t) {
+      return t->id == h.id && t->serial == h.serial;  // another serial: sent again
+    });
     if (match != receiving_.end()) {
       Transfer& t = **match;
       if (t.size != h.total) {
         fail_size(t, h.total);
         receiving_.erase(match);
-      } else if (h.length > t.size - t.moved) {
-        broken_ = "more of a message than its length";
+      } else if (h.length > t.available - t.moved) {
+        broken_ = no_room;
       } else {
-        aim(t);
+        target_ = &t;
       }
     } else if (collective(h.id) && h.id >= horizon_ && !leaving_) {
-      if (h.length == h.total && h.length <= eager_limit)
+      bool const first =
+          std::none_of(held_.begin(), held_.end(), [&](Held const& x) { return x.id == h.id; });
+      if (first && h.length <= early_limit)
         aim(hold(h, false));
       else
         broken_ = "a part of a collective that this rank has not reached";
@@ -310,8 +400,7 @@ class Inbox {
     if (sink_ != nullptr) sink_ += count;
     if (target_ != nullptr) {
       target_->moved += count;
-      traffic_.received_bytes += count;
-      target_->operation->arrived();
+      target_->operation->advance();
     }
     if (left_ == 0) end();
   }
@@ -320,9 +409,12 @@ class Inbox {
     while (broken_ == nullptr) {
       std::size_t const there = end_ - begin_;
       if (left_ > 0) {
-        std::size_t const count = std::min(left_, there);
+        std::size_t count = std::min(left_, there);
         if (count == 0) break;
-        if (sink_ != nullptr) std::memcpy(sink_, buffer_.data() + begin_, count);
+        if (asio::mutable_buffer const to = sink(); to.size() > 0) {
+          count = std::min(count, to.size());
+          std::memcpy(to.data(), buffer_.data() + begin_, count);
+        }
         begin_ += count;
         consume(count);
         continue;
@@ -337,7 +429,7 @@ class Inbox {
       if (left_ == 0) end();
     }
     if (begin_ == 0) return;
-    std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
+    if (end_ > begin_) std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
     end_ -= begin_;
     begin_ = 0;
   }
@@ -349,14 +441,17 @@ class Inbox {
   std::vector<Transfer*> posted_;     // receives whose message has not begun, in the order of their calls
   std::vector<Transfer*> receiving_;  // granted, or expected as part of a collective
   std::list<Held> held_;              // messages nobody has claimed, in the order of their arrival
+  std::list<Held> spare_;
   std::size_t held_bytes_ = 0;
   Transfer* target_ = nullptr;   // where the payload that now arrives goes: a receive,
   Held* held_target_ = nullptr;  // or a message to hold,
-  std::byte* sink_ = nullptr;    // or nowhere
+  std::byte* sink_ = nullptr;    // or the reason of an abort, or nowhere
   std::size_t left_ = 0;
-  std::array<std::byte, 16 << 10> buffer_;
+  std::array<std::byte, sizeof(Header) + spill> buffer_;
   std::size_t begin_ = 0;
   std::size_t end_ = 0;
+  std::uint64_t taken_ = 0;
+  std::uint16_t last_serial_ = 0;
   bool leaving_ = false;
   bool bye_ = false;
   bool news_ = false;

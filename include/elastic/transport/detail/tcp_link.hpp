@@ -80,12 +80,15 @@ class TcpLink {
   Socket socket;
   Outbox out;
   Inbox in;
-  Failure down;           // why nothing new can be done on this link
-  bool left = false;      // in good order
-  bool reported = false;  // wait_message() has told the caller
-  bool settled = false;   // its operations know that it is down
-  bool reading = false;   // the IO thread waits until it is readable,
-  bool writing = false;   // or writable
+  Failure down;             // why nothing new can be done on this link
+  bool left = false;        // in good order
+  bool reported = false;    // wait_message() has told the caller
+  bool settled = false;     // its operations know that it is down
+  bool touched = false;     // in the engine's list of links to look after,
+  bool stale = false;       // of those to arm,
+  bool has_mail = false;    // of those with messages
+  std::uint64_t mark = 0;   // of the poll that it was last in
+  std::uint32_t armed = 0;  // what the engine's set waits for
 
  private:
   void fail(Trouble kind, std::string why) {

@@ -19,18 +19,21 @@ namespace elastic::transport::detail {
 static_assert(std::endian::native == std::endian::little, "transport::Tcp needs a little-endian machine");
 
 inline constexpr std::uint32_t wire_magic = 0x54534c45;  // "ELST"
-inline constexpr std::uint32_t wire_version = 2;
+inline constexpr std::uint32_t wire_version = 3;
 
-inline constexpr std::size_t eager_limit = 64 << 10;    // larger messages wait until they are asked for
+inline constexpr std::size_t eager_limit = 64 << 10;  // larger messages wait until they are asked for
+inline constexpr std::size_t early_limit = 256
+                                           << 10;  // of a collective that its receiver may not have started
 inline constexpr std::size_t fragment_limit = 1 << 20;  // what a control message may have to wait for
 inline constexpr std::size_t reason_limit = 1 << 10;
 
-enum class Kind : std::uint32_t {
+enum class Kind : std::uint16_t {
   eager = 1,  // a message of at most eager_limit bytes: tag, length == total, payload
-  announce,   // a larger one that waits: tag, id, total
-  grant,      // its receive is posted, send it: id, total
+  announce,   // a larger one: tag, id, total; it waits, or follows at once to the receive `serial`
+  ready,      // a large receive is posted: tag, total, serial
+  grant,      // the receive of a message, or of a part of a collective, is posted: id, total, serial
   refuse,     // its receive has another size: id
-  fragment,   // a part of what was granted, or of a collective: id, length, total, payload
+  fragment,   // a part of a large message or of a collective: id, length, total, serial, payload
   bye,        // nothing follows: the peer leaves in good order
   abort       // the job is over: tag (the rank that ended it), length, reason
 };
@@ -38,6 +41,7 @@ enum class Kind : std::uint32_t {
 struct Header {
   std::uint32_t magic = wire_magic;
   Kind kind{};
+  std::uint16_t serial = 0;  // which receive of a large message, 0: one that was posted after the message
   std::int32_t tag = 0;
   std::uint32_t length = 0;  // payload bytes that follow this header
   std::uint64_t id = 0;
@@ -53,6 +57,7 @@ inline char const* fault(Header const& h) {
       return h.length == h.total && h.length <= eager_limit ? nullptr : "a small message of a wrong length";
     case Kind::announce:
       return h.length == 0 && h.total > eager_limit ? nullptr : "an announcement of a wrong length";
+    case Kind::ready: return h.length == 0 && h.total > eager_limit ? nullptr : "a receive of a wrong length";
     case Kind::fragment:
       return h.length <= fragment_limit && h.length <= h.total && (h.length > 0 || h.total == 0)
                  ? nullptr
