@@ -11,8 +11,6 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <boost/asio/posix/stream_descriptor.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
@@ -366,7 +364,7 @@ class Engine {
   bool spin(Lock& lock, Clock::time_point deadline, TcpOperation const* op, Ready ready) {
     auto const patience = crowded_ ? std::chrono::microseconds(50) : std::chrono::microseconds(100);
     Clock::time_point idle_since{};
-    bool idle = false;
+    unsigned idle = 0;
     std::size_t open = 0;
     for (unsigned round = 1;; ++round) {
       if (op == nullptr || op->open != open) {
@@ -375,13 +373,11 @@ class Engine {
       }
       bool const moved = poll(round % 16 == 0);
       if (ready()) return true;
-      if (!moved) {
-        auto const now = Clock::now();
-        if (!idle) idle_since = now;
-        if (now >= std::min(deadline, idle_since + patience)) return false;
-      }
-      idle = !moved;
-      if (wanted_.load(std::memory_order_relaxed) > 0 || (!moved && (crowded_ || round % 8 == 0)))
+      idle = moved ? 0 : idle + 1;
+      if (idle == 1) idle_since = Clock::now();
+      if (idle % 8 == 0 && idle > 0 && Clock::now() >= std::min(deadline, idle_since + patience))
+        return false;
+      if (wanted_.load(std::memory_order_relaxed) > 0 || (!moved && (crowded_ || idle % 16 == 0)))
         give_way(lock);
     }
   }

@@ -253,16 +253,12 @@ class Inbox {
     return t;
   }
 
-  /// The transfer whose payload most likely comes next, if it is safe to read it to where it belongs together
-  /// with its header: nothing has a use for that place yet. A part of a collective that is not staged stands where
-  /// values wait to be sent.
+  /// The transfer whose payload most likely comes next: it may be read to where it belongs together with its
+  /// header, for nothing else has a use for that place.
   Transfer* expected() const {
     if (left_ > 0 || end_ > 0 || full()) return nullptr;
-    if (!receiving_.empty()) {
-      Transfer* const t = receiving_.front();
-      return t->available > t->moved && (t->ring > 0 || !collective(t->id)) ? t : nullptr;
-    }
-    return !posted_.empty() && posted_.front()->size > 0 ? posted_.front() : nullptr;
+    auto const& first = receiving_.empty() ? posted_ : receiving_;
+    return !first.empty() && first.front()->available > first.front()->moved ? first.front() : nullptr;
   }
 
   /// A header has come with `count` bytes behind it, which stand where those of `t` belong.

@@ -159,7 +159,10 @@ struct TcpOperation {
     Transfer* const back = r.whole ? out : in + others;  // what tells the others that they may go on
     Transfer* const news = r.whole ? in : back + others;
     for (std::size_t k = 0; k < others; ++k) {
-      if (!r.whole) back[k].available = ready * r.element;
+      if (!r.whole) {
+        back[k].available = ready * r.element;
+        news[k].available = out[k].moved;
+      }
       in[k].available = std::min(in[k].size, back[k].moved + r.ring);
       out[k].available = std::min(out[k].size, news[k].moved + r.window);
     }

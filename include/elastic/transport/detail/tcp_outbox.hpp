@@ -184,7 +184,7 @@ class Outbox {
 
   static constexpr std::size_t call_limit = 256
                                             << 10;  // what the cache keeps from the sender to the receiver
-  static constexpr std::size_t piece_limit = 64 << 10;  // what is worth a frame
+  static constexpr std::size_t piece_limit = 32 << 10;  // what is worth a frame
 
   /// How far a transfer may go now.
   static std::size_t limit(Transfer const& t) {
