@@ -51,6 +51,13 @@ inline std::uint64_t new_incarnation() {
   return (std::uint64_t(random()) << 32 | random()) | 1;
 }
 
+/// How this process came to take part.
+struct Entry {
+  std::uint64_t incarnation = 0;
+  std::string terms;
+  Welcome welcome{};
+};
+
 template <PointToPoint Net, Device Dev, class T>
 class CenterClient {
  public:

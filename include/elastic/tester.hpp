@@ -5,7 +5,9 @@
 #include <chrono>
 #include <optional>
 #include <thread>
+#include <utility>
 
+#include "elastic/center_client.hpp"
 #include "elastic/concepts.hpp"
 #include "elastic/event.hpp"
 #include "elastic/plan.hpp"
@@ -18,11 +20,29 @@ template <PointToPoint Net, Device Dev, class T>
 class Tester {
  public:
   using View = Span<T, typename Dev::memory>;
-  Tester(Net& net, Layout layout, Plan const& plan) : net_(net), layout_(layout), plan_(plan) {}
+  Tester(Net& net, Layout layout, Plan const& plan, Entry entry)
+      : net_(net), layout_(layout), plan_(plan), entry_(std::move(entry)) {}
 
   /// Waits for its own schedule, then fetches the center into `center`; none after the last one, which comes
   /// once training has ended.
   std::optional<event::Snapshot> next_snapshot(View center) {
+    for (;;) try {
+        return fetch(center);
+      } catch (PeerLost const& lost) {
+        if (lost.peer() != layout_.holder() || !come_back()) throw;
+      }
+  }
+
+  Report finish() {
+    report_.role = Role::tester;
+    report_.stopped = plan_.stop && plan_.stop->load();
+    return report_;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  std::optional<event::Snapshot> fetch(View center) {
     if (last_) return std::nullopt;
     await_schedule();
     Stopwatch const fetching(report_.seconds.exchanging);
@@ -37,14 +57,18 @@ class Tester {
     return event::Snapshot{status.version, last_};
   }
 
-  Report finish() {
-    report_.role = Role::tester;
-    report_.stopped = plan_.stop && plan_.stop->load();
-    return report_;
+  /// To a server that was started again, or over a connection that broke.
+  bool come_back() {
+    if constexpr (Rejoins<Net>) {
+      if (!net_.elastic()) return false;
+      net_.rejoin();
+      join(net_, layout_.holder(), {entry_.incarnation, 0, 0, 0}, entry_.terms);
+      ++report_.rejoined;
+      return true;
+    } else {
+      return false;
+    }
   }
-
- private:
-  using Clock = std::chrono::steady_clock;
 
   /// Until the next test is due or training has ended, whichever comes first.
   void await_schedule() {
@@ -65,6 +89,7 @@ class Tester {
   Net& net_;
   Layout layout_;
   Plan const& plan_;
+  Entry entry_;
   Report report_;
   Clock::time_point due_ = Clock::now();
   bool ended_ = false;

@@ -105,7 +105,7 @@ class Trainer : Composition<Net, Rule, Dev> {
         break;
       case Role::tester:
         if constexpr (PointToPoint<Net>) {
-          Tester<Net, Dev, T> tester(net_, layout, plan);
+          Tester<Net, Dev, T> tester(net_, layout, plan, std::move(entry));
           while (auto const snapshot = tester.next_snapshot(model.parameters()))
             notify(*snapshot, observers...);
           report = tester.finish();

@@ -25,13 +25,6 @@
 
 namespace elastic {
 
-/// How this process came to take part.
-struct Entry {
-  std::uint64_t incarnation = 0;
-  std::string terms;
-  Welcome welcome{};
-};
-
 template <Transport Net, Trainable Model, DataSource<Model> Data, class... Os>
 class Worker {
  public:

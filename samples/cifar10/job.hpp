@@ -53,6 +53,8 @@ struct Job {
   double test_every = 15;
   int train_images = 10000;
   std::string out{};
+  std::string commit{};
+  double commit_every = 30;
   std::string label{};
 
   using Option = elastic::Option<Job, int>;
@@ -84,6 +86,9 @@ struct Job {
                       "training images a test evaluates, beside all test images", 0.0},
       elastic::Option{"out", &Job::out,
                       "folder for log.jsonl, center.safetensors and best.safetensors; not set: none"},
+      elastic::Option{"commit", &Job::commit,
+                      "async_easgd: folder where the server keeps its center, to go on from if it is killed"},
+      elastic::Option{"commit_every", &Job::commit_every, "seconds from one commit to the next", 0.001},
       elastic::Option{"label", &Job::label, "name of the run in its log; not set: the rule"},
   };
 

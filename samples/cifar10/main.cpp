@@ -78,7 +78,8 @@ int rank_of(std::string const& role, sample::Job const& job, int servers) {
 
 /// Calls program(net) with this process's rank, or with all ranks where they live in this process.
 template <class Net, class F>
-void join(std::string const& role, sample::Job const& job, int servers, int argc, char** argv, F program) {
+void join(std::string const& role, sample::Job const& job, int servers, std::uint64_t generation, int argc,
+          char** argv, F program) {
   std::chrono::duration<double> const timeout(job.timeout);
   int const size = servers + job.clients + job.testers;
   if constexpr (std::same_as<Net, transport::Tcp> || std::same_as<Net, transport::SharedMemory>) {
@@ -96,7 +97,9 @@ void join(std::string const& role, sample::Job const& job, int servers, int argc
                                   .size = size,
                                   .timeout = timeout,
                                   .bind = job.bind,
-                                  .job = job.job});
+                                  .job = job.job,
+                                  .star = servers > 0,
+                                  .generation = generation});
     program(net);
   } else if constexpr (std::same_as<Net, transport::SharedMemory>) {
     Net net({.job = job.job, .rank = rank_of(role, job, servers), .size = size, .timeout = timeout});
@@ -112,7 +115,7 @@ void join(std::string const& role, sample::Job const& job, int servers, int argc
     Net net(argc, argv, {.timeout = timeout});
     program(net);
   }
-  (void)argc, (void)argv, (void)timeout;
+  (void)argc, (void)argv, (void)timeout, (void)generation;
 }
 
 int run(int argc, char** argv) {
@@ -148,8 +151,9 @@ int run(int argc, char** argv) {
     rule.check(job.clients);
     constexpr int servers = Rule::needs == elastic::Needs::point_to_point ? 1 : 0;
     sample::Sets const sets = sample::load(job);
-    join<Net>(role, job, servers, argc, argv, [&](Net& net) {
-      if (sample::play(net, rule, job, sgd, sets, stop)) stopped = true;
+    sample::Commits commits(job, role, servers);
+    join<Net>(role, job, servers, commits.lineage().generation, argc, argv, [&](Net& net) {
+      if (sample::play(net, rule, job, sgd, sets, commits, stop)) stopped = true;
     });
   });
   return stopped ? exit_stopped : 0;

@@ -13,6 +13,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "elastic/model/center_store.hpp"
 #include "elastic/model/convnet.hpp"
 #include "elastic/model/tensor_file.hpp"
 #include "elastic/observer/jsonl.hpp"
@@ -131,10 +132,35 @@ class Examiner {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
+/// The server's commits, if the job keeps any.
+class Commits {
+ public:
+  /// Finds what an earlier server of the job left; throws ConfigError if the rule has no server.
+  Commits(Job const& job, std::string const& role, int servers) {
+    if (job.commit.empty() || (role != "server" && role != "all")) return;
+    if (servers == 0) throw elastic::ConfigError("commit: " + job.rule + " has no server that could commit");
+    store_.emplace(job.commit);
+    last_ = store_->load([](std::string const& warning) { std::fprintf(stderr, "%s\n", warning.c_str()); });
+    if (last_)
+      std::fprintf(stderr, "going on from generation %llu, exchange %llu in %s\n",
+                   static_cast<unsigned long long>(last_->lineage.generation - 1),
+                   static_cast<unsigned long long>(last_->lineage.version), job.commit.c_str());
+  }
+  elastic::Lineage lineage() const { return last_ ? last_->lineage : elastic::Lineage{}; }
+  std::vector<float> const* center() const { return last_ ? &last_->center : nullptr; }
+  void operator()(elastic::event::Center<float> const& center) {
+    if (store_) (*store_)(center);
+  }
+
+ private:
+  std::optional<elastic::model::CenterStore> store_;
+  std::optional<elastic::model::Commit> last_;
+};
+
 /// Plays this rank's role until the run ends; returns whether somebody stopped it before its time.
 template <class Net, class Rule>
 bool play(Net& net, Rule const& rule, Job const& job, elastic::optimizer::Sgd const& sgd, Sets const& sets,
-          std::atomic<bool> const& stop) {
+          Commits& commits, std::atomic<bool> const& stop) {
   using elastic::Role;
   elastic::Layout const layout{net.size(), Rule::needs == elastic::Needs::point_to_point ? 1 : 0,
                                job.testers};
@@ -169,6 +195,8 @@ bool play(Net& net, Rule const& rule, Job const& job, elastic::optimizer::Sgd co
       .steps_per_epoch = double(sets.train.count) / (double(job.batch) * layout.workers()),
       .testers = job.testers,
       .test_every = job.test_every,
+      .commit_every = job.commit.empty() ? 0 : job.commit_every,
+      .lineage = commits.lineage(),
       .stop = &stop};
   std::string const label = job.label.empty() ? job.rule : job.label;
   if (net.rank() == 0) {
@@ -199,8 +227,27 @@ bool play(Net& net, Rule const& rule, Job const& job, elastic::optimizer::Sgd co
   };
   auto const on_snapshot = [&](elastic::event::Snapshot const& e) { examiner.examine(e); };
 
+  auto const on_loss = [&](elastic::event::Lost const& e) {
+    std::fprintf(stderr, "going on without rank %d: %s\n", e.worker, std::string(e.why).c_str());
+    log.write("lost", {{"rank", e.worker}, {"why", e.why}});
+  };
+  auto const on_join = [&](elastic::event::Joined const& e) {
+    log.write("joined", {{"rank", e.worker}, {"version", e.version}, {"lost", e.lost}});
+    if (e.lost > 0)
+      std::fprintf(stderr, "rank %d is back; %llu of its exchanges came after the last commit and are lost\n",
+                   e.worker, static_cast<unsigned long long>(e.lost));
+  };
+  auto const on_refused = [&](elastic::event::Refused const& e) {
+    std::fprintf(stderr, "refused what rank %d sent in step %ld: not finite, or beyond the limit\n", e.worker,
+                 e.step);
+    log.write("refused", {{"rank", e.worker}, {"step", e.step}, {"pieces", e.pieces}});
+  };
+
   elastic::Trainer trainer(net, rule, model.device());
-  elastic::Report const report = trainer.run(model, batches, plan, on_applied, on_step, on_snapshot);
+  if (net.rank() == 0 && commits.center())
+    trainer.restore("center", elastic::Span<float const>(*commits.center()));
+  elastic::Report const report = trainer.run(model, batches, plan, on_applied, on_step, on_snapshot, on_loss,
+                                             on_join, on_refused, commits);
   dashboard.finish();
 
   if (net.rank() == layout.holder() && !job.out.empty())
@@ -215,6 +262,9 @@ bool play(Net& net, Rule const& rule, Job const& job, elastic::optimizer::Sgd co
                     {"steps", report.steps},
                     {"exchanges", report.exchanges},
                     {"stopped", report.stopped},
+                    {"lost", report.lost},
+                    {"refused", report.refused},
+                    {"rejoined", report.rejoined},
                     {"wall", dashboard.seconds()},
                     {"computing", report.seconds.computing},
                     {"exchanging", report.seconds.exchanging},
