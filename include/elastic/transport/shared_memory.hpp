@@ -79,32 +79,33 @@ class SharedMemory {
     return {*this, incoming(x, peer, tag)};
   }
 
-  /// A message that no receive has been posted for, if one has arrived; sources take turns.
+  /// A message that no receive has been posted for, if one has arrived; sources take turns. The death of a
+  /// peer is reported once, as PeerLost, within about a tenth of a second and whatever else arrives.
   std::optional<Envelope> probe() {
     progress();
     if (job_.aborted()) job_.throw_aborted("probe", std::chrono::seconds(0));
+    report_deaths();
     return messages_.probe();
   }
-  /// The same, waiting. The death of a peer is reported once, as PeerLost, and then no longer waited for.
+  /// The same, waiting.
   Envelope wait_message() {
+    report_deaths();
     std::optional<Envelope> found;
     auto const lost = [this]() -> std::optional<std::pair<int, std::string>> {
-      int waiting_for = 0;
-      for (int r = 0; r < size(); ++r) {
-        if (r == rank() || mourned_[static_cast<std::size_t>(r)]) continue;
-        auto const why = job_.gone(r);
-        if (!why) ++waiting_for;
-        if (!why || job_.has_left(r)) continue;
-        mourned_[static_cast<std::size_t>(r)] = true;
-        return std::pair{r, *why};
-      }
-      if (waiting_for == 0) return std::pair{-1, std::string("every peer has left or died")};
-      return std::nullopt;
+      if (auto const dead = next_dead()) return dead;
+      for (int r = 0; r < size(); ++r)
+        if (r != rank() && !job_.gone(r)) return std::nullopt;
+      return std::pair{-1, std::string("every peer has left or died")};
     };
-    job_.wait(
-        "wait_message", [this] { return progress(); },
-        [&] { return found || (found = messages_.probe()).has_value(); }, lost,
-        [this] { return size() == 2 ? 1 - rank() : -1; });
+    try {
+      job_.wait(
+          "wait_message", [this] { return progress(); },
+          [&] { return found || (found = messages_.probe()).has_value(); }, lost,
+          [this] { return size() == 2 ? 1 - rank() : -1; });
+    } catch (PeerLost const& dead) {
+      mourn(dead.peer());
+      throw;
+    }
     return *found;
   }
 
@@ -192,6 +193,29 @@ class SharedMemory {
       throw ConfigError("rank " + std::to_string(rank()) + " is outside the team of " +
                         std::to_string(collectives_.team()) + " ranks and takes no part in its collectives");
     return operation;
+  }
+
+  /// A rank that has died, has not been reported, and has left nothing to be received.
+  std::optional<std::pair<int, std::string>> next_dead() {
+    for (int r = 0; r < size(); ++r) {
+      if (r == rank() || mourned_[static_cast<std::size_t>(r)] || job_.has_left(r)) continue;
+      auto const why = job_.gone(r);
+      if (why && !messages_.holds_from(r)) return std::pair{r, *why};
+    }
+    return std::nullopt;
+  }
+  void mourn(int dead) {
+    if (dead >= 0) mourned_[static_cast<std::size_t>(dead)] = true;
+  }
+  void report_deaths() {
+    auto const now = detail::SharedJob::Clock::now();
+    if (now < next_mourning_) return;
+    next_mourning_ = now + std::chrono::milliseconds(50);
+    progress();
+    auto const dead = next_dead();
+    if (!dead) return;
+    mourn(dead->first);
+    throw PeerLost(dead->first, "", "waiting for a message", std::chrono::seconds(0), dead->second);
   }
 
   bool progress() {
@@ -311,6 +335,7 @@ class SharedMemory {
   detail::SharedCollectives collectives_;
   std::vector<bool> mourned_ = std::vector<bool>(static_cast<std::size_t>(size()), false);
   detail::SharedJob::Clock::time_point next_look_{};
+  detail::SharedJob::Clock::time_point next_mourning_ = detail::SharedJob::Clock::now();
 };
 
 }  // namespace elastic::transport

@@ -85,6 +85,12 @@ class SharedMessages {
     return std::nullopt;
   }
 
+  /// Whether a message from this rank waits to be received.
+  bool holds_from(int source) {
+    auto const& arrivals = in(source).arrivals;
+    return std::any_of(arrivals.begin(), arrivals.end(), [](Arrival const& a) { return a.unclaimed(); });
+  }
+
   /// Forgets a receive: its buffer will not be written any more. Its message is lost if it has begun to
   /// arrive.
   void cancel(Receive& receive) {
