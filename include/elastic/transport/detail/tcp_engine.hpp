@@ -42,6 +42,7 @@ class Engine {
 
   explicit Engine(TcpOptions const& options) : options_(options), me_(checked(options)) {
     links_.resize(static_cast<std::size_t>(options.size));
+    for (auto* const list : {&touched_, &stale_, &focus_, &mail_}) list->reserve(links_.size());
     add_bell();
     if (!options.star) {
       auto seats = Mesh(options, me_, io_).form();

@@ -22,7 +22,10 @@ namespace elastic::transport::detail {
 
 class Outbox {
  public:
-  explicit Outbox(Traffic& traffic) : traffic_(traffic) {}
+  explicit Outbox(Traffic& traffic) : traffic_(traffic) {
+    queue_.reserve(16);
+    large_.reserve(16);
+  }
 
   void control(Kind kind, std::uint64_t id = 0, std::uint64_t total = 0, int tag = 0,
                std::uint16_t serial = 0) {
