@@ -137,7 +137,7 @@ TEST_CASE("a stopped rank is a Timeout in every operation of a mesh, and hears w
     kill(victim, SIGSTOP);
     bool const anybody = std::string(stage.name) == "waiting for a message";
     std::string const what = message_of<Timeout>([&] { stage.call(net); });
-    CHECK_THAT(what, ContainsSubstring(stage.name) && ContainsSubstring("(after 0.3 s)") &&
+    CHECK_THAT(what, ContainsSubstring(stage.name) && ContainsSubstring("(after ") &&
                          ContainsSubstring(anybody ? "any host" : "rank 1 on 127.0.0.1:"));
     net.abort("rank 1 did not answer");
     kill(victim, SIGCONT);
@@ -176,8 +176,7 @@ TEST_CASE("a silent, half-closed, reset or babbling rank ends every operation of
   misdeeds[static_cast<std::size_t>(misdeed)](*peer);
   auto const call = [&] { stage.call(*net); };
   if (misdeed == 0)
-    CHECK_THAT(message_of<Timeout>(call),
-               ContainsSubstring(stage.name) && ContainsSubstring("(after 0.3 s)"));
+    CHECK_THAT(message_of<Timeout>(call), ContainsSubstring(stage.name) && ContainsSubstring("(after "));
   else if (misdeed == 3)
     check_error<ProtocolError>(call, stage.name);
   else
@@ -234,7 +233,7 @@ TEST_CASE("joining an acceptor that misbehaves ends at the deadline or before", 
     Impostor const there(fall_silent);
     CHECK_THAT(
         message_of<Timeout>([&] { join(there.port()); }),
-        ContainsSubstring("joining the job with rank 0 on 127.0.0.1:") && ContainsSubstring("(after 0.3 s)"));
+        ContainsSubstring("joining the job with rank 0 on 127.0.0.1:") && ContainsSubstring("(after "));
   }
   SECTION("silent after its hello") {
     Impostor const there(say_hello);

@@ -260,7 +260,7 @@ TEST_CASE("rejoin gives up at the deadline", "[tcp][star]") {
   server.reset();
   CHECK_THAT(message_of<PeerLost>([&] { hear(client, 0); }), ContainsSubstring("left the job"));
   CHECK_THAT(message_of<Timeout>([&] { client.rejoin(); }),
-             ContainsSubstring("rank 0 on 127.0.0.1:") && ContainsSubstring("refused (after 0.2 s)"));
+             ContainsSubstring("rank 0 on 127.0.0.1:") && ContainsSubstring("refused (after 0."));
 }
 
 TEST_CASE("a half-open connection gives way to a new one of the same process", "[tcp][star]") {

@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include <array>
+#include <boost/asio/read.hpp>
+#include <boost/asio/write.hpp>
 #include <cstdint>
 #include <functional>
 #include <stdexcept>

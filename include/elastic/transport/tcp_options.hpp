@@ -28,6 +28,8 @@ struct TcpOptions {
   /// At least 16 bytes. Empty: $ELASTIC_SECRET, else the content of the file $ELASTIC_SECRET_FILE names.
   /// Never take it from a command line, where every user of the machine can read it.
   std::string secret = {};
+  /// Encrypts every connection with TLS 1.3 under a key made of the secret, which the job must have then.
+  bool tls = false;
   /// A job around rank 0: every rank is connected to rank 0 only, and ranks come, go and come back while it
   /// runs. There are no collectives then.
   bool star = false;

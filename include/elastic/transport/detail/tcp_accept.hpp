@@ -10,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "elastic/transport/detail/tcp_channel.hpp"
 #include "elastic/transport/detail/tcp_identity.hpp"
 
 namespace elastic::transport::detail {
@@ -26,7 +27,7 @@ struct Ruling {
 class Door {
  public:
   using Judge = std::function<Ruling(Hello const&)>;
-  using Admit = std::function<void(Hello const&, int place, Socket&&)>;
+  using Admit = std::function<void(Hello const&, int place, Channel&&)>;
 
   Door(asio::io_context& io, asio::ip::tcp::acceptor& acceptor, Identity const& me, Judge judge, Admit admit)
       : io_(io), acceptor_(acceptor), me_(me), judge_(std::move(judge)), admit_(std::move(admit)) {
@@ -43,8 +44,8 @@ class Door {
 
  private:
   struct Visit {
-    explicit Visit(asio::io_context& io) : socket(io), timer(io) {}
-    Socket socket;
+    explicit Visit(asio::io_context& io) : channel(io), timer(io) {}
+    Channel channel;
     asio::steady_timer timer;
     Hello theirs, mine;
     Bytes32 proof{};
@@ -54,7 +55,7 @@ class Door {
 
   void accept() {
     auto const guest = std::make_shared<Visit>(io_);
-    acceptor_.async_accept(guest->socket, [this, guest](error_code error) {
+    acceptor_.async_accept(guest->channel.socket(), [this, guest](error_code error) {
       if (error) return rest();
       hear(guest);
       if (++visits_ < crowd_limit) accept();
@@ -77,59 +78,78 @@ class Door {
       if (error) return;
       turn_away(guest, "silence");
     });
-    tune(guest->socket, me_.timeout);
-    asio::async_read(guest->socket, asio::buffer(&guest->theirs, sizeof(Hello)),
-                     [this, guest](error_code error, std::size_t) {
-                       if (error || guest->theirs.magic != wire_magic)
-                         return turn_away(guest, "not an elastic rank");
-                       answer(guest);
-                     });
+    tune(guest->channel.socket(), me_.timeout);
+    guest->channel.unblock();
+    go_on(guest, false, reading(guest->channel, &guest->theirs, sizeof(Hello)),
+          [this, guest](error_code error) {
+            if (error || guest->theirs.magic != wire_magic) return turn_away(guest, "not an elastic rank");
+            answer(guest);
+          });
   }
 
   void answer(Guest& guest) {
     guest->mine = me_.fresh_hello();
-    asio::async_write(guest->socket, asio::buffer(&guest->mine, sizeof(Hello)),
-                      [this, guest](error_code error, std::size_t) {
-                        if (error) return turn_away(guest, error.message());
-                        if (guest->theirs.version != wire_version) return turn_away(guest, "another version");
-                        if (guest->theirs.secured != guest->mine.secured)
-                          return turn_away(guest, "one side has a secret, the other has none");
-                        demand_proof(guest);
-                      });
-  }
-
-  void demand_proof(Guest& guest) {
-    asio::async_read(guest->socket, asio::buffer(guest->proof), [this, guest](error_code error, std::size_t) {
+    go_on(guest, true, writing(guest->channel, &guest->mine, sizeof(Hello)), [this, guest](error_code error) {
       if (error) return turn_away(guest, error.message());
-      bool const proved = guest->mine.secured == 0 ||
-                          same(guest->proof, connector_proof(me_.secret, guest->theirs, guest->mine));
-      Ruling const ruling = proved ? judge_(guest->theirs) : Ruling{"it has another secret"};
-      if (!tell(*guest, ruling, proved)) return turn_away(guest, "it left before it was answered");
-      if (!ruling.reason.empty()) return turn_away(guest, ruling.reason);
-      guest->timer.cancel();
-      leave();
-      admit_(guest->theirs, ruling.place, std::move(guest->socket));
+      if (guest->theirs.version != wire_version) return turn_away(guest, "another version");
+      if (guest->theirs.secured != guest->mine.secured)
+        return turn_away(guest, "one side has a secret, the other has none");
+      if (guest->theirs.tls != guest->mine.tls)
+        return turn_away(guest, "one side demands TLS, the other has none");
+      guest->mine.tls != 0 ? encrypt(guest) : demand_proof(guest);
     });
   }
 
-  /// A verdict always fits the buffer of a socket that has carried nothing but a hello.
+  void encrypt(Guest& guest) {
+    guest->channel.secure(*me_.tls, true);
+    go_on(
+        guest, false, [guest] { return guest->channel.shake(); },
+        [this, guest](error_code error) {
+          if (error) return turn_away(guest, "TLS failed, perhaps for another secret: " + error.message());
+          demand_proof(guest);
+        });
+  }
+
+  void demand_proof(Guest& guest) {
+    go_on(guest, false, reading(guest->channel, guest->proof.data(), guest->proof.size()),
+          [this, guest](error_code error) {
+            if (error) return turn_away(guest, error.message());
+            bool const proved = guest->mine.secured == 0 ||
+                                same(guest->proof, connector_proof(me_.secret, guest->theirs, guest->mine));
+            Ruling const ruling = proved ? judge_(guest->theirs) : Ruling{"it has another secret"};
+            if (!tell(*guest, ruling, proved)) return turn_away(guest, "it left before it was answered");
+            if (!ruling.reason.empty()) return turn_away(guest, ruling.reason);
+            guest->timer.cancel();
+            leave();
+            admit_(guest->theirs, ruling.place, std::move(guest->channel));
+          });
+  }
+
+  /// A verdict always fits the buffer of a socket that has carried nothing but hellos.
   bool tell(Visit& guest, Ruling const& ruling, bool proved) {
     Verdict verdict;
     put_text(verdict.reason, ruling.reason);
     verdict.final = ruling.final ? 1 : 0;
     verdict.place = ruling.place;
     if (proved) verdict.proof = acceptor_proof(me_.secret, guest.theirs, guest.mine, verdict);
-    error_code error;
-    guest.socket.non_blocking(true, error);
-    if (error) return false;
-    return guest.socket.write_some(asio::buffer(&verdict, sizeof verdict), error) == sizeof verdict && !error;
+    return !writing(guest.channel, &verdict, sizeof verdict)();
+  }
+
+  /// Takes steps until they are done, then calls `then` with how they ended.
+  template <class Step, class Then>
+  void go_on(Guest& guest, bool writes, Step step, Then then) {
+    error_code const error = step();
+    if (error != asio::error::would_block) return then(error);
+    guest->channel.socket().async_wait(waits_for(guest->channel, writes),
+                                       [this, guest, writes, step, then](error_code ended) {
+                                         ended ? then(ended) : go_on(guest, writes, step, then);
+                                       });
   }
 
   void turn_away(Guest& guest, std::string const& why) {
-    error_code ignored;
     guest->timer.cancel();
-    if (!guest->socket.is_open()) return;
-    guest->socket.close(ignored);
+    if (!guest->channel.socket().is_open()) return;
+    guest->channel.close();
     ++turned_away_;
     last_ = why;
     leave();

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "elastic/error.hpp"
+#include "elastic/transport/detail/tcp_channel.hpp"
 #include "elastic/transport/detail/tcp_identity.hpp"
 #include "elastic/transport/detail/tcp_socket.hpp"
 #include "elastic/transport/detail/tcp_wire.hpp"
@@ -21,7 +22,7 @@ namespace elastic::transport::detail {
 
 /// A link that has passed the handshake, at the connecting end.
 struct Joined {
-  Socket socket;
+  Channel channel;
   std::string where;
   int place = -1;                // what the acceptor calls this rank
   std::uint64_t generation = 0;  // the acceptor's
@@ -41,8 +42,8 @@ inline std::string greet(asio::io_context& io, Joined& link, Identity const& me,
   };
   Hello const mine = me.fresh_hello();
   Hello theirs;
-  error_code error = write_until(io, link.socket, &mine, 1, me.deadline);
-  if (!error) error = read_until(io, link.socket, &theirs, 1, me.deadline);
+  error_code error = write_until(io, link.channel, &mine, 1, me.deadline);
+  if (!error) error = read_until(io, link.channel, &theirs, 1, me.deadline);
   if (error) return "no answer to the handshake: " + error.message();
   if (theirs.magic != wire_magic) throw wrong("what listens there is not elastic");
   if (theirs.version != wire_version)
@@ -52,10 +53,21 @@ inline std::string greet(asio::io_context& io, Joined& link, Identity const& me,
     throw refused(theirs.secured != 0 ? "the job has a secret and this rank has none: set ELASTIC_SECRET_FILE"
                                       : "this rank has a secret and the job has none: set it on every rank");
 
+  if (theirs.tls != mine.tls)
+    throw refused(theirs.tls != 0
+                      ? "the job is encrypted and this rank is not: set tls = true"
+                      : "this rank demands encryption and the job has none: set tls on every rank");
+  if (mine.tls != 0) {
+    link.channel.secure(*me.tls, false);
+    error = finish_until(io, link.channel, me.deadline, false, [&] { return link.channel.shake(); });
+    if (error == boost::system::errc::bad_message) throw refused("TLS failed: it has another secret");
+    if (error) return "the TLS handshake broke off: " + error.message();
+  }
+
   Bytes32 const proof = connector_proof(me.secret, mine, theirs);
   Verdict verdict;
-  error = write_until(io, link.socket, &proof, 1, me.deadline);
-  if (!error) error = read_until(io, link.socket, &verdict, 1, me.deadline);
+  error = write_until(io, link.channel, &proof, 1, me.deadline);
+  if (!error) error = read_until(io, link.channel, &verdict, 1, me.deadline);
   if (error == asio::error::timed_out) return "no answer to the proof of the secret";
   if (error) return "the handshake broke off: " + error.message();
   std::string const reason = get_text(verdict.reason);
@@ -111,19 +123,21 @@ inline Joined connect_link(asio::io_context& io, Identity const& me, int rank, s
     auto const ends = find(unknown);
     if (ends.empty()) failed(unknown);
     for (Endpoint const& end : ends) {
-      Joined link{Socket(io), where};
+      Joined link{Channel(io), where};
+      Socket& socket = link.channel.socket();
       // One address that swallows packets must not take the time of the next.
       error_code error =
-          connect_until(io, link.socket, end, std::min(me.deadline, Clock::now() + std::chrono::seconds(5)));
+          connect_until(io, socket, end, std::min(me.deadline, Clock::now() + std::chrono::seconds(5)));
       error_code ignored;
       // Without a listener, a connect to an ephemeral port can meet itself.
-      if (!error && link.socket.local_endpoint(ignored) == link.socket.remote_endpoint(ignored))
+      if (!error && socket.local_endpoint(ignored) == socket.remote_endpoint(ignored))
         error = asio::error::connection_refused;
       if (error) {
         failed(error.message());
         continue;
       }
-      tune(link.socket, me.timeout);
+      tune(socket, me.timeout);
+      link.channel.unblock();
       auto const reason = greet(io, link, me, rank);
       if (reason.empty()) return link;
       failed(reason);

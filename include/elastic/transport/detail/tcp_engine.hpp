@@ -47,7 +47,7 @@ class Engine {
     if (!options.star) {
       auto seats = Mesh(options, me_, io_).form();
       for (std::size_t r = 0; r < seats.size(); ++r)
-        if (seats[r]) seat(r, std::move(seats[r]->socket), std::move(seats[r]->where), 0);
+        if (seats[r]) seat(r, std::move(seats[r]->channel), std::move(seats[r]->where), 0);
       io_.restart();  // the handshake ran it dry
     } else if (options.rank != 0) {
       meet(join_star(options_, me_, io_));
@@ -268,21 +268,23 @@ class Engine {
   // -- coming and going
 
   /// Takes a connected peer in. Its socket leaves the reactor of the thread, which would wake for all that comes.
-  void seat(std::size_t r, Socket socket, std::string where, std::uint64_t incarnation) {
+  void seat(std::size_t r, Channel channel, std::string where, std::uint64_t incarnation) {
     error_code ignored;
+    Socket const& socket = channel.socket();
     if (socket.local_endpoint(ignored).address() == socket.remote_endpoint(ignored).address()) ++neighbors_;
     crowded_ = neighbors_ > std::thread::hardware_concurrency();
     if (links_[r])
       for (auto* const list : {&touched_, &stale_, &focus_, &mail_}) std::erase(*list, links_[r].get());
-    auto const protocol = socket.local_endpoint().protocol();
-    links_[r] = std::make_unique<TcpLink>(static_cast<int>(r), Socket(idle_io_, protocol, socket.release()),
+    links_[r] = std::make_unique<TcpLink>(static_cast<int>(r), std::move(channel).on(idle_io_),
                                           std::move(where), traffic_, horizon_, incarnation);
     ++up_;
     touch(*links_[r]);
     settle();
   }
 
-  void meet(Joined joined) { seat(0, std::move(joined.socket), std::move(joined.where), joined.incarnation); }
+  void meet(Joined joined) {
+    seat(0, std::move(joined.channel), std::move(joined.where), joined.incarnation);
+  }
 
   /// Nothing of its last holder is left to tell.
   static bool free(TcpLink const& l) { return l.down && (l.left ? !l.in.peek() : l.reported); }
@@ -290,7 +292,7 @@ class Engine {
   Star::Holder holder(int place) const {
     auto const& l = links_[static_cast<std::size_t>(place)];
     if (!l) return {};
-    return {l->incarnation, !l->down && alive(l->socket)};
+    return {l->incarnation, !l->down && alive(l->channel.socket())};
   }
 
   /// Somebody waits for a place: its last holder's process with a new connection, or another after its end.
@@ -309,7 +311,7 @@ class Engine {
   void replace(std::size_t r) {
     if (links_[r] && !free(*links_[r])) return;
     if (auto next = star_->take(static_cast<int>(r)))
-      seat(r, std::move(next->socket), std::move(next->where), next->incarnation);
+      seat(r, std::move(next->channel), std::move(next->where), next->incarnation);
   }
 
   // -- waiting
@@ -571,7 +573,8 @@ class Engine {
     }
     ::epoll_event event{.events = want, .data = {.u64 = static_cast<std::uint64_t>(l.rank)}};
     int const what = l.armed == 0 ? EPOLL_CTL_ADD : want == 0 ? EPOLL_CTL_DEL : EPOLL_CTL_MOD;
-    if (!l.ended()) ::epoll_ctl(set_.fd, what, l.socket.native_handle(), &event);  // closing takes it out
+    if (!l.ended())
+      ::epoll_ctl(set_.fd, what, l.channel.socket().native_handle(), &event);  // closing takes it out
     l.armed = want;
   }
 

@@ -13,6 +13,7 @@
 
 #include "elastic/error.hpp"
 #include "elastic/transport/detail/tcp_socket.hpp"
+#include "elastic/transport/detail/tcp_tls.hpp"
 #include "elastic/transport/detail/tcp_wire.hpp"
 #include "elastic/transport/tcp_options.hpp"
 
@@ -41,6 +42,11 @@ struct Identity {
     put_text(hello.job, options.job);
     hello.secured = secret.empty() ? 0 : 1;
     hello.star = options.star ? 1 : 0;
+    hello.tls = options.tls ? 1 : 0;
+    if (options.tls && secret.empty())
+      throw ConfigError(
+          "tls=true: its key comes from the job's secret: set ELASTIC_SECRET_FILE on every rank");
+    if (options.tls) tls = std::make_shared<TlsKey const>(secret, options.job);
     hello.rank = options.rank;
     hello.size = options.size;
     hello.generation = options.generation;
@@ -64,6 +70,7 @@ struct Identity {
 
   Hello hello;
   std::string secret;
+  std::shared_ptr<TlsKey const> tls;
   Clock::time_point start;
   Clock::time_point deadline;
   std::chrono::duration<double> timeout;

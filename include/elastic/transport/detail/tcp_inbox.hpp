@@ -123,7 +123,8 @@ class Inbox {
   std::uint64_t taken() const { return taken_; }
 
   /// Reads what has arrived, a few hundred KiB at most.
-  error_code pump(Socket& socket) {
+  template <class Stream>
+  error_code pump(Stream&& stream) {
     for (std::size_t budget = call_limit; budget > 0;) {
       parse();
       if (broken_ != nullptr || (full() && left_ == 0)) return {};
@@ -137,7 +138,7 @@ class Inbox {
       std::array<asio::mutable_buffer, 2> room{direct, asio::buffer(buffer_.data() + end_, beside)};
       if (guess != nullptr) std::swap(room[0], room[1]);
       error_code error;
-      std::size_t const got = socket.read_some(room, error);
+      std::size_t const got = stream.read_some(room, error);
       if (error) return error;
       taken_ += got;
       budget -= std::min(budget, got);

@@ -6,37 +6,37 @@
 #include <string>
 #include <utility>
 
+#include "elastic/transport/detail/tcp_channel.hpp"
 #include "elastic/transport/detail/tcp_inbox.hpp"
 #include "elastic/transport/detail/tcp_operation.hpp"
 #include "elastic/transport/detail/tcp_outbox.hpp"
-#include "elastic/transport/detail/tcp_socket.hpp"
 
 namespace elastic::transport::detail {
 
 /// Guarded by the engine's mutex, the socket included.
 class TcpLink {
  public:
-  TcpLink(int peer, Socket connected, std::string host, Traffic& traffic, std::uint64_t const& horizon,
+  TcpLink(int peer, Channel connected, std::string host, Traffic& traffic, std::uint64_t const& horizon,
           std::uint64_t process)
       : rank(peer),
         where(std::move(host)),
         incarnation(process),
-        socket(std::move(connected)),
+        channel(std::move(connected)),
         out(traffic),
-        in(out, traffic, peer, horizon) {
-    socket.non_blocking(true);
-  }
+        in(out, traffic, peer, horizon) {}
   TcpLink(TcpLink const&) = delete;
   TcpLink& operator=(TcpLink const&) = delete;
 
   /// Nothing more will ever arrive.
   bool ended() const { return ended_; }
   bool wants_to_read() const { return !ended_ && !in.full(); }
-  bool wants_to_write() const { return !down && !mute_ && out.has_work(); }
+  bool wants_to_write() const { return !down && !mute_ && (out.has_work() || channel.unsent()); }
 
   void pump_in() {
     if (ended_) return;
-    error_code const error = in.pump(socket);
+    error_code error = in.pump(channel);
+    while (!error && channel.pending() && wants_to_read() && in.broken() == nullptr)
+      error = in.pump(channel.rest());
     if (in.broken() != nullptr) {
       // One bad client of a star is lost like any other; in a mesh the job is at an end.
       fail(incarnation != 0 ? Trouble::lost : Trouble::protocol, in.broken());
@@ -45,17 +45,21 @@ class TcpLink {
       fail(Trouble::lost, "it has left the job");
       left = true;
       error_code ignored;
-      socket.shutdown(Socket::shutdown_send, ignored);  // lets the peer's farewell end at once
+      channel.socket().shutdown(Socket::shutdown_send, ignored);  // lets the peer's farewell end at once
     }
     if (!error || error == asio::error::would_block) return;
     fail(Trouble::lost, error == asio::error::eof ? "its connection was closed without a goodbye"
-                                                  : "its connection broke: " + error.message());
+                        : error == boost::system::errc::bad_message
+                            ? "what arrived is not what it encrypted: it was changed on the way"
+                            : "its connection broke: " + error.message());
     end();
   }
 
   void pump_out() {
+    if (channel.pending() && wants_to_read()) pump_in();  // the socket will not tell
     if (!wants_to_write()) return;
-    error_code const error = out.pump(socket);
+    error_code error = out.pump(channel);
+    if (!error) error = channel.flush();
     // A broken pipe may still hold what the peer said before it left: how it ended is the reader's to say.
     if (error && error != asio::error::would_block) mute_ = true;
   }
@@ -77,7 +81,7 @@ class TcpLink {
   int const rank;
   std::string const where;
   std::uint64_t const incarnation;  // of the peer's process, in a star
-  Socket socket;
+  Channel channel;
   Outbox out;
   Inbox in;
   Failure down;             // why nothing new can be done on this link
@@ -96,9 +100,8 @@ class TcpLink {
   }
 
   void end() {
-    error_code ignored;
     ended_ = true;
-    if (socket.is_open()) socket.close(ignored);
+    channel.close();
   }
 
   bool ended_ = false;

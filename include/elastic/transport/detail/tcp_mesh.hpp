@@ -18,7 +18,7 @@ namespace elastic::transport::detail {
 
 /// One formed link; `where` is for messages.
 struct Seat {
-  Socket socket;
+  Channel channel;
   std::string where;
 };
 
@@ -49,7 +49,7 @@ class Mesh {
       for (Endpoint const& end : ends) demand_route(options_, end, bind);
       return ends;
     };
-    Socket first = connect_link(io_, me_, 0, where0, RetryPauses(2ms, 250ms), find0).socket;
+    Channel first = connect_link(io_, me_, 0, where0, RetryPauses(2ms, 250ms), find0).channel;
     Address mine;
     put_text(mine.host, bind.is_unspecified() ? "" : bind.to_string());
     mine.port = me_.hello.port;
@@ -71,7 +71,7 @@ class Mesh {
       std::vector<Endpoint> const ends{{address, static_cast<std::uint16_t>(there.port)}};
       auto link =
           connect_link(io_, me_, rank, where, RetryPauses(2ms, 250ms), [&](std::string&) { return ends; });
-      seat(rank) = take(std::move(link.socket), where);
+      seat(rank) = take(std::move(link.channel), where);
     }
   }
 
@@ -83,15 +83,15 @@ class Mesh {
           if (auto const reason = differs(hello, me_.hello); !reason.empty()) return {reason};
           if (hello.rank <= options_.rank || hello.rank >= options_.size)
             return {"rank " + std::to_string(hello.rank) + " does not join here"};
-          if (seat(hello.rank) && alive(seat(hello.rank)->socket))
+          if (seat(hello.rank) && alive(seat(hello.rank)->channel.socket()))
             return {"rank " + std::to_string(hello.rank) + " is taken"};
           return {{}, hello.rank};
         },
-        [this, &missing](Hello const&, int rank, Socket&& socket) {
+        [this, &missing](Hello const&, int rank, Channel&& channel) {
           if (!seat(rank)) --missing;
           error_code ignored;
-          std::string const where = describe(socket.remote_endpoint(ignored));
-          seat(rank) = take(std::move(socket), where);
+          std::string const where = describe(channel.socket().remote_endpoint(ignored));
+          seat(rank) = take(std::move(channel), where);
         });
     io_.restart();
     do {
@@ -100,7 +100,7 @@ class Mesh {
       if (missing > 0) break;
       // Before rank 0 has told the addresses, the successor of a rank that died may take its place.
       for (int rank = 1; options_.rank == 0 && rank < options_.size; ++rank)
-        if (!alive(seat(rank)->socket)) {
+        if (!alive(seat(rank)->channel.socket())) {
           seat(rank).reset();
           ++missing;
         }
@@ -126,23 +126,21 @@ class Mesh {
     std::vector<Address> table(seats_.size());
     for (int rank = 1; rank < options_.size; ++rank) {
       Address& there = table[static_cast<std::size_t>(rank)];
-      Socket& socket = seat(rank)->socket;
-      if (auto const error = read_until(home_, socket, &there, 1, me_.deadline)) lost(rank, error);
+      Channel& channel = seat(rank)->channel;
+      if (auto const error = read_until(home_, channel, &there, 1, me_.deadline)) lost(rank, error);
       error_code ignored;
-      auto const remote = socket.remote_endpoint(ignored);
+      auto const remote = channel.socket().remote_endpoint(ignored);
       if (there.host[0] == 0) put_text(there.host, remote.address().to_string());
       seat(rank)->where = describe(get_text(there.host), there.port);
     }
     for (int rank = 1; rank < options_.size; ++rank)
-      if (auto const error = write_until(home_, seat(rank)->socket, table.data(), table.size(), me_.deadline))
+      if (auto const error =
+              write_until(home_, seat(rank)->channel, table.data(), table.size(), me_.deadline))
         lost(rank, error);
   }
 
-  /// Moves a socket to the endpoint's own io_context; handshakes that are still open end with this one's.
-  Seat take(Socket socket, std::string where) {
-    auto const protocol = socket.local_endpoint().protocol();
-    return {Socket(home_, protocol, socket.release()), std::move(where)};
-  }
+  /// On the endpoint's own io_context; handshakes that are still open end with this one's.
+  Seat take(Channel channel, std::string where) { return {std::move(channel).on(home_), std::move(where)}; }
 
   TcpOptions const& options_;
   asio::io_context& home_;

@@ -143,7 +143,8 @@ class Outbox {
   std::uint64_t given() const { return given_; }
 
   /// Writes what the socket takes, a few hundred KiB at most; would_block means: come back when it is writable.
-  error_code pump(Socket& socket) {
+  template <class Stream>
+  error_code pump(Stream&& stream) {
     for (std::size_t budget = call_limit; budget > 0;) {
       if (!busy_ && !next()) return {};
       std::size_t const payload = std::min(left_, call_limit);
@@ -152,7 +153,7 @@ class Outbox {
                        header_left_),
           asio::buffer(payload_, payload)};
       error_code error;
-      std::size_t sent = socket.write_some(rest, error);
+      std::size_t sent = stream.write_some(rest, error);
       if (error) return error;
       bool const full = sent < header_left_ + payload;
       given_ += sent;

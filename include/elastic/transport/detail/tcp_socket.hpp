@@ -58,8 +58,8 @@ inline void tune(Socket& socket, std::chrono::duration<double> timeout) {
 }
 
 /// Whether the other side has neither closed nor broken the connection.
-inline bool alive(Socket& socket) {
-  ::pollfd state{socket.native_handle(), POLLRDHUP, 0};
+inline bool alive(Socket const& socket) {
+  ::pollfd state{const_cast<Socket&>(socket).native_handle(), POLLRDHUP, 0};
   return ::poll(&state, 1, 0) == 0;
 }
 
@@ -82,22 +82,6 @@ error_code run_until(asio::io_context& io, Socket& socket, Clock::time_point dea
 inline error_code connect_until(asio::io_context& io, Socket& socket, Endpoint const& end,
                                 Clock::time_point deadline) {
   return run_until(io, socket, deadline, [&](auto done) { socket.async_connect(end, done); });
-}
-
-template <class T>
-error_code read_until(asio::io_context& io, Socket& socket, T* to, std::size_t count,
-                      Clock::time_point deadline) {
-  return run_until(io, socket, deadline, [&](auto done) {
-    asio::async_read(socket, asio::buffer(static_cast<void*>(to), count * sizeof(T)), done);
-  });
-}
-
-template <class T>
-error_code write_until(asio::io_context& io, Socket& socket, T const* from, std::size_t count,
-                       Clock::time_point deadline) {
-  return run_until(io, socket, deadline, [&](auto done) {
-    asio::async_write(socket, asio::buffer(static_cast<void const*>(from), count * sizeof(T)), done);
-  });
 }
 
 }  // namespace elastic::transport::detail

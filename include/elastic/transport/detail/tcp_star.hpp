@@ -48,8 +48,7 @@ inline Joined join_star(TcpOptions const& options, Identity& me, asio::io_contex
                         "it gave a wrong place: " + std::to_string(link.place));
   me.hello.rank = link.place;
   me.hello.generation = link.generation;
-  auto const protocol = link.socket.local_endpoint().protocol();
-  link.socket = Socket(home, protocol, link.socket.release());
+  link.channel = std::move(link.channel).on(home);
   return link;
 }
 
@@ -63,7 +62,7 @@ class Star {
     bool alive = false;
   };
   struct Newcomer {
-    Socket socket;
+    Channel channel;
     std::string where;
     std::uint64_t incarnation = 0;
   };
@@ -81,7 +80,9 @@ class Star {
     listen(acceptor_, options, me_);
     door_.emplace(
         io, acceptor_, me_, [this](Hello const& hello) { return judge(hello); },
-        [this](Hello const& hello, int place, Socket&& socket) { admit(hello, place, std::move(socket)); });
+        [this](Hello const& hello, int place, Channel&& channel) {
+          admit(hello, place, std::move(channel));
+        });
   }
 
   /// Nobody gets in any more; the reason is for those who try.
@@ -95,7 +96,7 @@ class Star {
 
   /// The process that has the place or waits for it.
   std::uint64_t owner(int place) {
-    if (auto& next = waiting(place); next && alive(next->socket)) return next->incarnation;
+    if (auto& next = waiting(place); next && alive(next->channel.socket())) return next->incarnation;
     Holder const now = look_(place);
     return now.alive ? now.incarnation : 0;
   }
@@ -123,12 +124,12 @@ class Star {
     return {{}, hello.rank};
   }
 
-  void admit(Hello const& hello, int place, Socket&& socket) {
+  void admit(Hello const& hello, int place, Channel&& channel) {
     error_code ignored;
-    std::string where = describe(socket.remote_endpoint(ignored));
+    std::string where = describe(channel.socket().remote_endpoint(ignored));
     std::lock_guard const lock(mutex_);
     if (!closed_.empty()) return;
-    waiting(place).emplace(Newcomer{std::move(socket), std::move(where), hello.incarnation});
+    waiting(place).emplace(Newcomer{std::move(channel), std::move(where), hello.incarnation});
     came_(place);
   }
 

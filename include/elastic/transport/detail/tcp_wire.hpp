@@ -79,7 +79,7 @@ struct Hello {
   std::int32_t rank = -1;     // -1: any place of a star
   std::int32_t size = 0;
   std::uint32_t port = 0;         // where this rank accepts connections
-  std::uint32_t reserved = 0;     // pads what follows to its alignment
+  std::uint32_t tls = 0;          // 1: what follows the hellos is encrypted
   std::uint64_t generation = 0;   // of rank 0; a client says which it saw last
   std::uint64_t incarnation = 0;  // a random number of this process
   std::array<char, 64> job{};
