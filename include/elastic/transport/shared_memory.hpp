@@ -6,6 +6,7 @@
 #include <chrono>
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <memory_resource>
 #include <optional>
 #include <string>
@@ -52,7 +53,11 @@ class SharedMemory {
   /// others' shares and then its own p - 1 times, 2 (p - 1) n over all ranks; a broadcast as p - 1 messages.
   Traffic traffic() const { return traffic_; }
 
-  /// Ends the job: every wait of every rank throws Aborted with this reason (its first 511 bytes).
+  /// Do ranks come and go while the job runs (SharedMemoryOptions::elastic)?
+  bool elastic() const { return job_.elastic(); }
+
+  /// Ends the job: every wait of every rank throws Aborted with this reason (its first 511 bytes). In an
+  /// elastic job a rank other than 0 ends only itself.
   void abort(std::string_view why) { job_.abort(why); }
 
   template <class Operation>
@@ -87,14 +92,15 @@ class SharedMemory {
     report_deaths();
     return messages_.probe();
   }
-  /// The same, waiting.
+  /// The same, waiting. In an elastic job somebody else may take the place of a rank that has died.
   Envelope wait_message() {
     report_deaths();
     std::optional<Envelope> found;
     auto const lost = [this]() -> std::optional<std::pair<int, std::string>> {
       if (auto const dead = next_dead()) return dead;
       for (int r = 0; r < size(); ++r)
-        if (r != rank() && !job_.gone(r)) return std::nullopt;
+        if (r != rank() && !job_.gone(r) && (!elastic() || r == 0)) return std::nullopt;
+      if (elastic() && rank() == 0) return std::nullopt;  // somebody may come
       return std::pair{-1, std::string("every peer has left or died")};
     };
     try {
@@ -111,6 +117,7 @@ class SharedMemory {
 
   /// Limits the collectives to ranks 0 .. ranks-1; every rank of the job calls it, with nothing in flight.
   void team(int ranks) {
+    check_fixed();
     if (ranks < 1 || ranks > size())
       throw ConfigError("team of " + std::to_string(ranks) + " ranks: expected 1 to " +
                         std::to_string(size()));
@@ -189,6 +196,7 @@ class SharedMemory {
     return peer;
   }
   detail::Collective in_team(detail::Collective operation) const {
+    check_fixed();
     if (rank() >= collectives_.team())
       throw ConfigError("rank " + std::to_string(rank()) + " is outside the team of " +
                         std::to_string(collectives_.team()) + " ranks and takes no part in its collectives");
@@ -198,14 +206,15 @@ class SharedMemory {
   /// A rank that has died, has not been reported, and has left nothing to be received.
   std::optional<std::pair<int, std::string>> next_dead() {
     for (int r = 0; r < size(); ++r) {
-      if (r == rank() || mourned_[static_cast<std::size_t>(r)] || job_.has_left(r)) continue;
+      if (r == rank() || job_.deaths(r) <= mourned_[static_cast<std::size_t>(r)]) continue;
       auto const why = job_.gone(r);
-      if (why && !messages_.holds_from(r)) return std::pair{r, *why};
+      if (!why) return std::pair{r, std::string("its process has died, and another one has its place")};
+      if (!messages_.holds_from(r)) return std::pair{r, *why};
     }
     return std::nullopt;
   }
   void mourn(int dead) {
-    if (dead >= 0) mourned_[static_cast<std::size_t>(dead)] = true;
+    if (dead >= 0) mourned_[static_cast<std::size_t>(dead)] = job_.deaths(dead);
   }
   void report_deaths() {
     auto const now = detail::SharedJob::Clock::now();
@@ -216,6 +225,13 @@ class SharedMemory {
     if (!dead) return;
     mourn(dead->first);
     throw PeerLost(dead->first, "", "waiting for a message", std::chrono::seconds(0), dead->second);
+  }
+
+  void check_fixed() const {
+    if (elastic())
+      throw ConfigError(
+          "shared memory: an elastic job has no collectives, for its ranks come and go; start it with "
+          "elastic = false");
   }
 
   bool progress() {
@@ -241,6 +257,8 @@ class SharedMemory {
     if (job_.aborted()) job_.throw_aborted("send", std::chrono::seconds(0));
     if (job_.has_left(s.peer))
       throw PeerLost(s.peer, "", "send", std::chrono::seconds(0), "it has left the job");
+    if (elastic() && !job_.present(s.peer))
+      throw PeerLost(s.peer, "", "send", std::chrono::seconds(0), "nobody has its place now");
     messages_.start(s);
   }
   void start(detail::Receive& r) { messages_.start(r); }
@@ -264,9 +282,13 @@ class SharedMemory {
   bool awaits(detail::Receive const& receive, int r) const { return r == receive.peer; }
   bool awaits(detail::Collective const& c, int r) const { return collectives_.waits_for(c, r); }
 
-  void complete(detail::Send& s) { wait_for("send", s); }
+  void complete(detail::Send& s) {
+    wait_for("send", s);
+    check_met(s, "send");
+  }
   void complete(detail::Receive& r) {
     wait_for("receive", r);
+    check_met(r, "receive");
     if (r.wrong_size)
       throw ProtocolError(r.peer, "", "receive", std::chrono::seconds(0),
                           "its message with tag " + std::to_string(r.tag) + " has " +
@@ -277,6 +299,12 @@ class SharedMemory {
     check_collectives();
     collectives_.linger(c);
     wait_for("collective", c);
+  }
+  template <class Message>
+  static void check_met(Message const& m, char const* what) {
+    if (m.lost)
+      throw PeerLost(m.peer, "", what, std::chrono::seconds(0),
+                     "its process has ended, and another one has its place");
   }
   template <class Operation>
   void wait_for(char const* what, Operation const& operation) {
@@ -321,6 +349,13 @@ class SharedMemory {
     return std::nullopt;
   }
 
+  /// Rank 0 of an elastic job has missed none.
+  std::vector<std::uint32_t> deaths_so_far() const {
+    std::vector<std::uint32_t> deaths;
+    for (int r = 0; r < size(); ++r) deaths.push_back(elastic() && rank() != 0 ? job_.deaths(r) : 0);
+    return deaths;
+  }
+
   void all_regroup() {
     collectives_.announce_regroup();
     auto const absent = [this](int r) { return !collectives_.regrouped(r); };
@@ -333,7 +368,7 @@ class SharedMemory {
   Traffic traffic_;
   detail::SharedMessages messages_;
   detail::SharedCollectives collectives_;
-  std::vector<bool> mourned_ = std::vector<bool>(static_cast<std::size_t>(size()), false);
+  std::vector<std::uint32_t> mourned_ = deaths_so_far();  // deaths of each rank that have been reported
   detail::SharedJob::Clock::time_point next_look_{};
   detail::SharedJob::Clock::time_point next_mourning_ = detail::SharedJob::Clock::now();
 };

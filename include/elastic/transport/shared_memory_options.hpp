@@ -20,6 +20,9 @@ struct SharedMemoryOptions {
   /// Bytes of /dev/shm for message rings and collectives, at most, as long as that leaves 4 KiB for each;
   /// rank 0 decides. Less means smaller pieces and slower bulk transfers.
   std::size_t memory = std::size_t(128) << 20;
+  /// Ranks other than 0 come, go and are replaced while the job runs, which ends with rank 0; `size` is the
+  /// number of places. There are no collectives then. The same on every rank.
+  bool elastic = false;
 };
 
 }  // namespace elastic::transport

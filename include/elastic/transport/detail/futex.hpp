@@ -64,4 +64,20 @@ class Backoff {
   int turn_ = 0;
 };
 
+/// How long to look before the first yield, learned from the waits before: ranks that turn out to share a core
+/// yield at once, and try whether that still holds now and then.
+class Patience {
+ public:
+  explicit Patience(bool crowded) : looks_(crowded ? 1 : most) {}
+
+  int looks() { return ++waits_ % 16 == 0 ? most : looks_; }
+  void came_while_looking() { looks_ = most; }
+  void came_while_yielding() { looks_ = 1; }
+
+ private:
+  static constexpr int most = 100;
+  int looks_;
+  unsigned waits_ = 0;
+};
+
 }  // namespace elastic::transport::detail

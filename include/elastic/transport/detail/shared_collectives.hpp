@@ -22,7 +22,13 @@ namespace elastic::transport::detail {
 class SharedCollectives {
  public:
   SharedCollectives(SharedJob& job, Traffic& traffic)
-      : job_(job), traffic_(traffic), team_(job.size()), cells_(job), stages_(job), resident_(job) {}
+      : job_(job),
+        traffic_(traffic),
+        team_(job.size()),
+        cells_(job),
+        stages_(job),
+        resident_(job),
+        patience_(job.crowded()) {}
 
   int team() const { return team_; }
   bool broken() const { return broken_; }
@@ -70,12 +76,16 @@ class SharedCollectives {
   }
   /// Waits as long as peers that are about to come may take, and looks at nothing else meanwhile.
   void linger(Collective const& c) {
-    int const patience = job_.crowded() ? 0 : 300;
-    for (int turn = 0; !c.finished && turn < patience; ++turn) {
-      if (progress())
-        turn = 0;
-      else
+    constexpr int yields = 20;
+    int looks = patience_.looks();
+    for (int turn = 0; turn < yields; ++turn) {
+      for (int look = 0; look < looks; ++look) {
+        if (progress()) look = -1;
+        if (c.finished)
+          return turn == 0 || look > 0 ? patience_.came_while_looking() : patience_.came_while_yielding();
         Backoff::rest();
+      }
+      ::sched_yield();
     }
   }
 
@@ -220,6 +230,7 @@ class SharedCollectives {
   SharedCells cells_;
   SharedStages stages_;
   SharedResident resident_;
+  Patience patience_;
   std::vector<Collective*> queue_;  // the large ones that are not done, in the order of their start
   std::uint64_t number_ = 0;        // of the last large one offered
   std::uint64_t all_finished_ = 0;  // the large one up to which every rank was done when last looked at

@@ -74,16 +74,32 @@ class SharedJob {
   /// Are there more ranks than cores?
   bool crowded() const { return crowded_; }
 
+  bool elastic() const { return options_.elastic; }
+  /// Changes when another process takes the place of an elastic job's rank.
+  std::uint32_t epoch(int rank) const { return member(rank).epoch.load(); }
+
   /// Has this rank ended, with or without saying so? Reads /proc unless the rank has left or is a thread of
   /// this process: not for fast paths.
   std::optional<std::string> gone(int rank) const {
     Member& m = member(rank);
-    auto const state = m.state.load();
-    if (state == Member::left) return "it has left the job";
-    if (state == Member::joined && m.process.pid != ::getpid() && !alive(m.process))
-      return "its process " + std::to_string(m.process.pid) + " has died";
-    return std::nullopt;
+    for (;;) {
+      auto const met = m.epoch.load();
+      auto const state = m.state.load();
+      ProcessId const process = m.process;
+      if (m.epoch.load() != met) continue;
+      if (state == Member::left) return "it has left the job";
+      if (state == Member::failed) return "it has failed";
+      if (state == Member::joined && process.pid != ::getpid() && !alive(process))
+        return "its process " + std::to_string(process.pid) + " has died";
+      return std::nullopt;
+    }
   }
+  /// How many processes in this place have ended without leaving, so far.
+  std::uint32_t deaths(int rank) const {
+    return member(rank).fallen.load() + (gone(rank) && !has_left(rank) ? 1u : 0u);
+  }
+  /// Has a process taken this place? In an elastic job it may have died since.
+  bool present(int rank) const { return member(rank).state.load() == Member::joined; }
 
   /// A number above 0 and below 2^31 for this process in its place, as no process before it had.
   std::uint32_t mark() const {
@@ -98,7 +114,13 @@ class SharedJob {
 
   bool has_left(int rank) const { return member(rank).state.load() == Member::left; }
 
+  /// In an elastic job, the failure of one is the end of that one only, unless it is rank 0.
   void abort(std::string_view why) const {
+    if (options_.elastic && rank() != 0) {
+      member(rank()).state.store(Member::failed);
+      for (int r = 0; r < size(); ++r) wake(r);
+      return;
+    }
     JobHeader& h = Layout::header(base());
     std::uint32_t expected = JobHeader::none;
     if (h.abort.compare_exchange_strong(expected, JobHeader::being_written)) {
@@ -182,22 +204,30 @@ class SharedJob {
   std::string object_name() const { return "/elastic-" + std::to_string(::geteuid()) + "-" + options_.job; }
 
   /// Rank 0: makes the segment, waits until every rank has joined, and takes its name away: from then on
-  /// nothing can be left behind, however the ranks end.
+  /// nothing can be left behind, however the ranks end. An elastic job waits for nobody and keeps its name.
   void found() {
     auto geometry = Geometry::fit(static_cast<std::size_t>(size()), options_.memory);
     geometry.heap_bytes = SharedHeap::range(geometry.size);
     layout_.emplace(geometry);
-    auto object = NamedObject::create(object_name(), options_.job, layout_->total(), layout_->with_heaps());
-    shared_.mapping = object.mapping();
+    auto [name, file] =
+        NamedObject::create(object_name(), options_.job, layout_->total(), layout_->with_heaps());
+    shared_ = std::move(file);
     JobHeader& header = Layout::header(base());
     header.geometry = layout_->geometry();
     header.version = JobHeader::current_version;
+    header.elastic = options_.elastic ? 1 : 0;
     header.owner = this_process();
     if (header.owner.started == 0)
       throw Error("shared memory: cannot read /proc/self/stat: is /proc mounted?");
+    make_heap();
     member(0).process = header.owner;
+    member(0).epoch.store(options_.elastic ? 1 : 0);
     member(0).state.store(Member::joined);
     header.phase.store(JobHeader::forming);
+    if (options_.elastic) {
+      name_.emplace(std::move(name));
+      return;
+    }
     try {
       auto const missing = [this] {
         for (int r = 1; r < size(); ++r)
@@ -211,46 +241,63 @@ class SharedJob {
       leave();
       throw;
     }
-    shared_ = object.take();
-    make_heap();
     header.phase.store(JobHeader::running);
     for (int r = 1; r < size(); ++r) wake(r);
   }
 
-  /// The others: find the segment of a living rank 0, take a place in it, and wait until all have.
+  /// The others: find the segment of a living rank 0, take a place in it, and wait until all have. In an
+  /// elastic job the place of a process that has ended is free, and nobody waits for anybody.
   void join() {
     auto const start = Clock::now();
     auto pause = std::chrono::milliseconds(1);
     std::string seen = "it has not started";
-    while (!find_living(seen)) {
+    while (!find_living(seen) || !take_place(seen)) {
       if (Clock::now() - start > options_.timeout)
         throw Timeout(0, "", "joining job '" + options_.job + "' in shared memory", Clock::now() - start,
                       seen);
       std::this_thread::sleep_for(pause);
       pause = std::min(pause * 2, std::chrono::milliseconds(20));
     }
-    JobHeader& header = Layout::header(base());
-    layout_.emplace(header.geometry);
-    std::uint32_t expected = Member::absent;
-    Member& me = member(rank());
-    if (!me.state.compare_exchange_strong(expected, Member::arriving)) {
-      shared_.mapping.reset();
-      throw ConfigError("shared memory: rank " + std::to_string(rank()) + " of job '" + options_.job +
-                        "' has been taken by another process");
-    }
-    make_heap();
-    me.process = this_process();
-    me.state.store(Member::joined);
-    wake(0);
+    if (options_.elastic) return;
     try {
       wait(
           "waiting for all ranks to join", [] { return false; },
-          [&] { return header.phase.load() == JobHeader::running; }, [this] { return any_gone(); },
-          [] { return 0; });
+          [&] { return Layout::header(base()).phase.load() == JobHeader::running; },
+          [this] { return any_gone(); }, [] { return 0; });
     } catch (...) {
       leave();
       throw;
     }
+  }
+
+  /// False while a process that has ended still holds the place.
+  bool take_place(std::string& seen) {
+    layout_.emplace(Layout::header(base()).geometry);
+    Member& me = member(rank());
+    auto const place = static_cast<std::size_t>(reinterpret_cast<std::byte*>(&me) - base());
+    bool const mine = shared_.take_place(place);
+    auto const before = me.state.load();
+    if (!mine && options_.elastic && (before != Member::joined || !alive(me.process))) {
+      seen = "the process that had rank " + std::to_string(rank()) + " is still ending";
+      layout_.reset();
+      return false;
+    }
+    if (!mine || (before != Member::absent && !options_.elastic)) {
+      layout_.reset();
+      throw ConfigError("shared memory: rank " + std::to_string(rank()) + " of job '" + options_.job +
+                        "' has been taken by another process");
+    }
+    if (options_.elastic) {
+      me.state.store(Member::arriving);  // who reads `process` now sees another epoch when it looks again
+      me.fallen.fetch_add(before == Member::absent || before == Member::left ? 0 : 1);
+      me.epoch.fetch_add(1);
+      me.asleep.store(0);
+    }
+    make_heap();
+    me.process = this_process();
+    me.state.store(Member::joined);
+    for (int r = 0; r < size(); ++r) wake(r);
+    return true;
   }
 
   bool find_living(std::string& seen) {
@@ -270,10 +317,19 @@ class SharedJob {
       throw ConfigError("shared memory: job '" + options_.job + "' has " +
                         std::to_string(header.geometry.size) + " ranks, but rank " + std::to_string(rank()) +
                         " was started with a size of " + std::to_string(size()));
+    if ((header.elastic != 0) != options_.elastic)
+      throw ConfigError("shared memory: rank 0 of job '" + options_.job +
+                        "' was started with elastic = " + (header.elastic != 0 ? "true" : "false") +
+                        ", rank " + std::to_string(rank()) + " was not");
     shared_ = std::move(*found);
     return true;
   }
+  /// Empty, whatever a process that had this place before kept there.
   void make_heap() {
+    if (member(rank()).epoch.load() > 1)
+      ::fallocate(shared_.file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                  static_cast<off_t>(layout_->heap(rank())),
+                  static_cast<off_t>(layout_->geometry().heap_bytes));
     heap_.emplace(shared_.file.get(), base(), layout_->heap(rank()), layout_->geometry().heap_bytes,
                   options_.job);
   }
@@ -286,13 +342,16 @@ class SharedJob {
 
   void leave() {
     if (!shared_.mapping || !layout_) return;
-    member(rank()).state.store(Member::left);
+    name_.reset();  // nobody joins a job without rank 0
+    std::uint32_t present = Member::joined;
+    member(rank()).state.compare_exchange_strong(present, Member::left);
     for (int r = 0; r < size(); ++r) wake(r);
   }
 
   SharedMemoryOptions options_;
   bool crowded_ = false;
   SharedFile shared_;
+  std::optional<NamedObject> name_;
   std::optional<Layout> layout_;
   std::optional<SharedHeap> heap_;
 };

@@ -82,12 +82,13 @@ struct Counts {
 
 /// One rank, as the others see it.
 struct Member {
-  enum State : std::uint32_t { absent, arriving, joined, left };
+  enum State : std::uint32_t { absent, arriving, joined, left, failed };
   static constexpr std::size_t offers = 8;  // large collectives in flight
 
   alignas(cache_line) std::atomic<std::uint32_t> state;
-  ProcessId process;                 // valid from `joined` on
-  std::atomic<std::uint32_t> epoch;  // processes that have had this place before
+  ProcessId process;                  // valid from `joined` on
+  std::atomic<std::uint32_t> epoch;   // elastic jobs: processes that have had this place, this one included
+  std::atomic<std::uint32_t> fallen;  // those of them that ended without leaving, before this one
   alignas(cache_line) std::atomic<std::uint32_t> asleep;
   std::atomic<std::uint32_t> bell;  // what the rank sleeps on
   alignas(cache_line) std::atomic<std::uint64_t> staged;
@@ -103,11 +104,12 @@ struct Member {
 
 /// The start of the segment.
 struct JobHeader : Owned {
-  static constexpr std::uint32_t current_version = 2;
+  static constexpr std::uint32_t current_version = 3;
   enum Phase : std::uint32_t { being_made, forming, running };
   enum Abort : std::uint32_t { none, being_written, aborted };
 
   std::uint32_t version;
+  std::uint32_t elastic;  // ranks may come after the others
   Geometry geometry;
   alignas(cache_line) std::atomic<std::uint32_t> phase;
   alignas(cache_line) std::atomic<std::uint32_t> abort;

@@ -26,6 +26,7 @@ struct Send {
   int tag;
   std::size_t moved = 0;
   bool finished = false;
+  bool lost = false;  // another process has taken the peer's place
 };
 
 struct Receive {
@@ -34,6 +35,7 @@ struct Receive {
   int peer;
   int tag;
   bool finished = false;
+  bool lost = false;                                     // another process has taken the peer's place
   std::optional<std::size_t> wrong_size = std::nullopt;  // the size of the message, where it is not `bytes`
 };
 
@@ -44,9 +46,14 @@ class SharedMessages {
         traffic_(traffic),
         slot_bytes_(job.layout().geometry().slot_bytes),
         outboxes_(static_cast<std::size_t>(job.size())),
-        inboxes_(static_cast<std::size_t>(job.size())) {}
+        inboxes_(static_cast<std::size_t>(job.size())),
+        epochs_(static_cast<std::size_t>(job.size())) {
+    if (job_.elastic())
+      for (int r = 0; r < job_.size(); ++r) meet(r);
+  }
 
   void start(Send& send) {
+    if (job_.elastic()) meet(send.peer);
     ++traffic_.sent_messages;
     traffic_.sent_bytes += send.bytes;
     out(send.peer).waiting.push_back(&send);
@@ -54,6 +61,7 @@ class SharedMessages {
     }
   }
   void start(Receive& receive) {
+    if (job_.elastic()) meet(receive.peer);
     auto& arrivals = in(receive.peer).arrivals;
     pull(receive.peer);
     auto const found = std::find_if(arrivals.begin(), arrivals.end(),
@@ -67,8 +75,11 @@ class SharedMessages {
   /// Moves whatever can move now; true if something did.
   bool progress() {
     bool moved = false;
-    for (int r = 0; r < job_.size(); ++r)
-      if (r != job_.rank()) moved = (int(push(r)) | int(pull(r))) != 0 || moved;
+    for (int r = 0; r < job_.size(); ++r) {
+      if (r == job_.rank()) continue;
+      if (job_.elastic() && meet(r)) moved = true;
+      moved = (int(push(r)) | int(pull(r))) != 0 || moved;
+    }
     return moved;
   }
 
@@ -112,9 +123,12 @@ class SharedMessages {
       64 * 1024;                                     // unclaimed messages up to this leave the ring unasked
   static constexpr std::size_t keep_messages = 256;  // of one source, before it has to wait
 
+  // Counters of a link begin at the sum of its ranks' epochs times 2^40: what is below that in the segment is
+  // of processes before them, and counts as nothing.
   struct Outbox {
-    std::deque<Send*> waiting;    // not announced yet
-    std::deque<Send*> streaming;  // announced, payload on its way
+    std::deque<Send*> waiting = {};    // not announced yet
+    std::deque<Send*> streaming = {};  // announced, payload on its way
+    std::uint64_t first = 0;           // where the counters began
     std::uint64_t heads = 0;
     std::uint64_t slots = 0;
     bool broken = false;
@@ -133,6 +147,7 @@ class SharedMessages {
   struct Inbox {
     std::list<Arrival> arrivals;  // unclaimed, or still arriving, in the order of their heads
     std::deque<Receive*> posted;  // without a message so far
+    std::uint64_t first = 0;      // where the counters began
     std::uint64_t heads = 0;
     std::uint64_t slots = 0;
   };
@@ -141,12 +156,47 @@ class SharedMessages {
   Outbox& out(int peer) { return outboxes_[static_cast<std::size_t>(peer)]; }
   Inbox& in(int peer) { return inboxes_[static_cast<std::size_t>(peer)]; }
 
+  static std::uint64_t since(std::uint64_t first, std::atomic<std::uint64_t> const& counter) {
+    return std::max(first, counter.load());
+  }
+
+  /// Notices that another process has taken the peer's place: what was under way with the one before is lost,
+  /// what nobody has received of it is dropped. True if so.
+  bool meet(int peer) {
+    auto& known = epochs_[static_cast<std::size_t>(peer)];
+    auto const now = job_.epoch(peer);
+    if (now == known) return false;
+    bool const first_there = known == 0;
+    known = now;
+    auto const lose = [](auto& operation) { operation.lost = operation.finished = true; };
+    Outbox& to = out(peer);
+    for (Send* const s : to.waiting) lose(*s);
+    for (Send* const s : to.streaming) lose(*s);
+    auto const first = (std::uint64_t(job_.epoch(job_.rank())) + now) << 40;
+    to = {.first = first, .heads = first, .slots = first};
+    Inbox& from = in(peer);
+    for (Arrival& a : from.arrivals)
+      if (a.receive != nullptr) lose(*a.receive);
+    from.arrivals.clear();
+    if (!first_there) {
+      for (Receive* const r : from.posted) lose(*r);
+      from.posted.clear();
+    }
+    from.first = from.heads = from.slots = first;
+    return true;
+  }
+  /// Is what has just been read of the peer from the process that meet() knows?
+  bool still(int peer) const {
+    std::atomic_thread_fence(std::memory_order_acquire);
+    return !job_.elastic() || job_.epoch(peer) == epochs_[static_cast<std::size_t>(peer)];
+  }
+
   bool push(int peer) {
     Outbox& box = out(peer);
     if (box.broken || (box.waiting.empty() && box.streaming.empty())) return false;
     Link& link = job_.layout().link(job_.base(), job_.rank(), peer);
     bool moved = false;
-    while (!box.waiting.empty() && box.heads - link.heads_read.load() < Link::heads) {
+    while (!box.waiting.empty() && box.heads - since(box.first, link.heads_read) < Link::heads) {
       Send& send = *box.waiting.front();
       box.waiting.pop_front();
       Head& head = link.head[box.heads % Link::heads];
@@ -161,7 +211,7 @@ class SharedMessages {
       head.stamp.store(++box.heads);
       moved = true;
     }
-    if (!box.streaming.empty() && box.slots - link.slots_drained.load() < Geometry::slots) {
+    if (!box.streaming.empty() && box.slots - since(box.first, link.slots_drained) < Geometry::slots) {
       Send& send = *box.streaming.front();
       std::size_t const count = std::min(slot_bytes_, send.bytes - send.moved);
       std::memcpy(job_.layout().slot(job_.base(), job_.rank(), peer, box.slots), send.data + send.moved,
@@ -185,7 +235,13 @@ class SharedMessages {
     for (; box.arrivals.size() < keep_messages || !box.posted.empty(); moved = true) {
       Head const& head = link.head[box.heads % Link::heads];
       if (head.stamp.load() != box.heads + 1) break;
-      accept(source, head);
+      if (job_.elastic()) {
+        std::memcpy(&head_.bytes, &head.bytes, sizeof head - offsetof(Head, bytes));
+        if (!still(source)) break;
+        accept(source, head_);
+      } else {
+        accept(source, head);
+      }
       link.heads_read.store(++box.heads);
     }
     if (drain(source, link)) moved = true;
@@ -232,7 +288,7 @@ class SharedMessages {
   /// Takes one slot of payload out of the ring, if its message has somewhere to go.
   bool drain(int source, Link& link) {
     Inbox& box = in(source);
-    if (box.arrivals.empty() || link.slots_filled.load() == box.slots) return false;
+    if (box.arrivals.empty() || since(box.first, link.slots_filled) == box.slots) return false;
     auto const arriving = [](Arrival const& a) { return a.moved < a.bytes; };
     auto const place = std::find_if(box.arrivals.begin(), box.arrivals.end(), arriving);
     if (place == box.arrivals.end()) return false;  // its head has not been read yet
@@ -249,6 +305,7 @@ class SharedMessages {
       std::memcpy(place->receive->data + place->moved, slot, count);
     else if (place->keeping)
       std::memcpy(place->kept.data() + place->moved, slot, count);
+    if (!still(source)) return false;
     place->moved += count;
     link.slots_drained.store(++box.slots);
     finish_if_complete(source, place);
@@ -271,6 +328,8 @@ class SharedMessages {
   std::size_t slot_bytes_;
   std::vector<Outbox> outboxes_;
   std::vector<Inbox> inboxes_;
+  std::vector<std::uint32_t> epochs_;  // of the process that each place was last seen with
+  Head head_{};                        // one that a newcomer might overwrite while it is read
   int next_source_ = 0;
 };
 

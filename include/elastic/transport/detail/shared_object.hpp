@@ -11,14 +11,17 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include "elastic/error.hpp"
@@ -119,6 +122,17 @@ inline void reserve(int fd, std::string const& job, std::size_t begin, std::size
 struct SharedFile {
   Descriptor file;
   std::shared_ptr<Mapping> mapping;
+
+  /// Takes byte `place` for this open file, which lets it go when it is closed, however its process ends;
+  /// false while another has it.
+  bool take_place(std::size_t place) const {
+    struct flock lock {};
+    lock.l_type = F_WRLCK;
+    lock.l_whence = SEEK_SET;
+    lock.l_start = static_cast<off_t>(place);
+    lock.l_len = 1;
+    return ::fcntl(file.get(), F_OFD_SETLK, &lock) == 0;
+  }
 };
 
 /// An object begins with the process that made it.
@@ -126,21 +140,26 @@ struct Owned {
   ProcessId owner;
 };
 
-/// The object's name, while it has one. Dropping a NamedObject that was made here removes the name.
+/// The name of an object that was made here; dropping it removes the name, not the object.
 class NamedObject {
  public:
   /// Makes an object of `bytes` zeros named `name`, leased to this process, in place of what a dead process
   /// left. The first `reserved` bytes have pages of their own, the others are to be reserved before use. Throws
   /// ConfigError if a live process holds the name or /dev/shm is too small.
-  static NamedObject create(std::string const& name, std::string const& job, std::size_t reserved,
-                            std::size_t bytes) {
-    for (;;) {
+  static std::pair<NamedObject, SharedFile> create(std::string const& name, std::string const& job,
+                                                   std::size_t reserved, std::size_t bytes) {
+    remove_stale(name.substr(0, name.rfind(job)));
+    for (int refused = 0;;) {
       Descriptor file(::shm_open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
       if (file.get() < 0) fail(name, "cannot create");
       check_owner(file.get(), name);
       if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
         Owned head{};
         bool const known = ::pread(file.get(), &head, sizeof head, 0) == ssize_t(sizeof head);
+        if (++refused < 100 && !(known && alive(head.owner))) {  // somebody may just be tidying up
+          std::this_thread::sleep_for(std::chrono::milliseconds(1));
+          continue;
+        }
         throw ConfigError("shared memory: job '" + job + "' is already running, rank 0 is pid " +
                           (known && head.owner.pid != 0 ? std::to_string(head.owner.pid) : "not known yet"));
       }
@@ -149,12 +168,11 @@ class NamedObject {
         ::shm_unlink(name.c_str());
         continue;
       }
-      NamedObject object(name, std::move(file));
-      reserve(object.shared_.file.get(), job, 0, reserved, "lower SharedMemoryOptions::memory");
-      if (::ftruncate(object.shared_.file.get(), static_cast<off_t>(bytes)) != 0)
-        fail(name, "cannot enlarge");
-      object.shared_.mapping = Mapping::of(object.shared_.file.get());
-      return object;
+      NamedObject object(name);
+      reserve(file.get(), job, 0, reserved, "lower SharedMemoryOptions::memory");
+      if (::ftruncate(file.get(), static_cast<off_t>(bytes)) != 0) fail(name, "cannot enlarge");
+      auto mapping = Mapping::of(file.get());
+      return {std::move(object), SharedFile{std::move(file), std::move(mapping)}};
     }
   }
 
@@ -171,24 +189,27 @@ class NamedObject {
     return SharedFile{std::move(file), std::move(mapping)};
   }
 
-  NamedObject(NamedObject&&) noexcept = default;
+  NamedObject(NamedObject&& other) noexcept : name_(std::exchange(other.name_, {})) {}
   NamedObject& operator=(NamedObject&&) = delete;
-  ~NamedObject() { remove_name(); }
-
-  /// The object lives on without its name, for those who have it.
-  SharedFile take() {
-    remove_name();
-    return std::move(shared_);
+  ~NamedObject() {
+    if (!name_.empty()) ::shm_unlink(name_.c_str());
   }
-  std::shared_ptr<Mapping> const& mapping() const { return shared_.mapping; }
 
  private:
-  NamedObject(std::string name, Descriptor file)
-      : name_(std::move(name)), shared_{std::move(file), nullptr} {}
+  explicit NamedObject(std::string name) : name_(std::move(name)) {}
 
-  void remove_name() {
-    if (shared_.file.get() >= 0) ::shm_unlink(name_.c_str());
+  /// Removes what dead processes of this user have left under any name that begins with `prefix`.
+  static void remove_stale(std::string const& prefix) {
+    std::error_code none;
+    for (auto const& entry : std::filesystem::directory_iterator("/dev/shm", none)) {
+      std::string const name = "/" + entry.path().filename().string();
+      if (!name.starts_with(prefix)) continue;
+      Descriptor const file(::shm_open(name.c_str(), O_RDWR | O_CLOEXEC, 0600));
+      if (file.get() >= 0 && ::flock(file.get(), LOCK_EX | LOCK_NB) == 0 && is_named(file.get(), name))
+        ::shm_unlink(name.c_str());
+    }
   }
+
   [[noreturn]] static void fail(std::string const& name, char const* what) {
     throw Error("shared memory: " + std::string(what) + " " + name + ": " +
                 std::generic_category().message(errno));
@@ -213,7 +234,6 @@ class NamedObject {
   }
 
   std::string name_;
-  SharedFile shared_;
 };
 
 }  // namespace elastic::transport::detail
