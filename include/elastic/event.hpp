@@ -36,6 +36,7 @@ struct Applied {
   long step;
   double loss;
   std::uint64_t version;
+  std::uint64_t sequence = 0;  ///< of the worker's own exchanges, from 1
 };
 
 /// A tester's model now holds the center as it was after `version` exchanges; `last` if training has ended.
@@ -47,6 +48,7 @@ struct Snapshot {
 /// A worker has taken its place at the server; `lost` of its exchanges were forgotten with an earlier server.
 struct Joined {
   int worker;
+  std::uint64_t incarnation;  ///< of its process
   std::uint64_t version;
   std::uint64_t lost;
 };

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 
 #include "elastic/lineage.hpp"
 #include "elastic/optimizer/sgd.hpp"
@@ -17,7 +18,8 @@ struct Plan {
   double test_every = 10;      ///< seconds from one snapshot of a tester to its next; 0: without a pause
   double commit_every = 0;     ///< seconds from one event::Center of a server to the next; 0: only at the end
   Lineage lineage{};           ///< a server that is started again: what its last commit says
-  bool same_start = true;      ///< all workers start from rank 0's parameters; false: each from its own
+  std::uint64_t incarnation = 0;  ///< tells this process from its successor in the same place; 0: random
+  bool same_start = true;         ///< all workers start from rank 0's parameters; false: each from its own
   std::atomic<bool> const* stop =
       nullptr;  ///< when true, every role ends after its current exchange (signal handlers)
 };

@@ -189,7 +189,7 @@ class Server {
     if (place(rank) == Place::left) --left_;
     place(rank) = Place::here;
     if (starts) show(rank);
-    tell(event::Joined{rank, lineage_.version, forgotten});
+    tell(event::Joined{rank, join.incarnation, lineage_.version, forgotten});
   }
 
   void handle(Envelope const& message) {
@@ -237,7 +237,7 @@ class Server {
       report_.refused += refused;
       tell(event::Refused{worker, long(ask.step), refused});
     }
-    tell(event::Applied{worker, long(ask.step), ask.loss, lineage_.version});
+    tell(event::Applied{worker, long(ask.step), ask.loss, lineage_.version, ask.sequence});
   }
 
   /// A worker is done; it waits until its last delta is in the center.

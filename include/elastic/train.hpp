@@ -130,7 +130,7 @@ class Trainer : Composition<Net, Rule, Dev> {
   template <class Model>
   Entry meet(Model& model, Layout const& layout, Plan const& plan) {
     Entry entry;
-    entry.incarnation = new_incarnation();
+    entry.incarnation = plan.incarnation != 0 ? plan.incarnation : new_incarnation();
     entry.terms = "rule=" + std::string(Rule::name) + "\n" + describe(rule_) +
                   "scalar=" + std::to_string(sizeof(T) * 8) + " bits\n" +
                   "parameters=" + std::to_string(model.parameters().size()) + "\n" +

@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -93,6 +94,9 @@ class CuttingProxy {
           ::close(visitor);
           ::close(onward);
         } else {
+          int const yes = 1;
+          for (int const socket : {visitor, onward})
+            ::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
           pipes.push_back({visitor, onward, limit_(accepted_), accepted_ % 2 == 0});
           ++accepted_;
         }
