@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "elastic/concepts.hpp"
+#include "elastic/device/cpu.hpp"
 #include "rank.hpp"
 
 namespace bench {
@@ -103,18 +104,31 @@ Case exchange_case(Net& net, int rank, std::size_t bytes) {
             if (rank == 1) e->ask();
           },
           {},
-          1 << 30,
+          100,
           [=] { return rank < 2 ? sum(e->held().data(), e->held().size()) : 0; }};
 }
 
+/// All-reduces of what `owner` owns.
+template <class Net>
+Case all_reduce_case(Net& net, std::shared_ptr<void const> owner, elastic::Span<float> x) {
+  int const rank = net.rank(), ranks = net.size();
+  return {[=] { fill(x.data(), x.size(), rank); }, [=, &net] { net.all_reduce(x); },
+          [=](int calls) { return is_all_reduced(x.data(), x.size(), ranks, calls) && owner; },
+          all_reduces_in_range(ranks)};
+}
 template <class Net>
 Case all_reduce_case(Net& net, std::size_t bytes) {
   auto const x = std::make_shared<Floats>(bytes / 4);
-  int const rank = net.rank(), ranks = net.size();
-  return {[=] { fill(x->data(), x->size(), rank); },
-          [=, &net] { net.all_reduce(elastic::Span<float>(x->data(), x->size())); },
-          [=](int calls) { return is_all_reduced(x->data(), x->size(), ranks, calls); },
-          all_reduces_in_range(ranks)};
+  return all_reduce_case(net, x, {x->data(), x->size()});
+}
+
+/// Where a rule over this transport has its vectors: where the transport reaches them in place, if it says.
+template <class Net>
+elastic::device::Cpu device_for(Net& net) {
+  if constexpr (requires { net.resident(); })
+    return elastic::device::Cpu(net.resident());
+  else
+    return elastic::device::Cpu();
 }
 
 template <elastic::Collective Net>
@@ -122,6 +136,12 @@ Cases cases_of(Net& net) {
   Cases cases;
   cases["all_reduce"] = [&net](std::size_t bytes) { return all_reduce_case(net, bytes); };
   cases["exchange"] = [&net](std::size_t bytes) { return exchange_case(net, net.rank(), bytes); };
+  if constexpr (requires { net.resident(); })
+    cases["all_reduce_resident"] = [&net](std::size_t bytes) {
+      auto const x = std::make_shared<elastic::device::Cpu::Buffer<float>>(
+          device_for(net).template allocate<float>(bytes / 4));
+      return all_reduce_case(net, x, x->span());
+    };
   return cases;
 }
 

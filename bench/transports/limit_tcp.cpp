@@ -284,7 +284,7 @@ int main(int argc, char** argv) {
         return bench::Case{[=] { bench::fill(x->data(), x->size(), rank); },
                            [=, &bare] { (bare.*move)(x->data(), x->size()); },
                            {},
-                           1 << 30,
+                           100,
                            [=] { return bench::sum(x->data(), x->size()); }};
       };
     };

@@ -82,12 +82,18 @@ inline bool is_all_reduced(float const* x, std::size_t n, int ranks, int calls) 
 /// Calls until the largest float would overflow.
 inline int all_reduces_in_range(int ranks) { return 110 / std::bit_width(static_cast<unsigned>(ranks - 1)); }
 
+inline double median(std::vector<double> values) {
+  auto const middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
 /// What is measured.
 struct Case {
-  std::function<void()> fill;         ///< sets the data to its start
-  std::function<void()> call;         ///< what is timed
-  std::function<bool(int)> right;     ///< is the data right after so many calls? (may be empty)
-  int most_calls = 1 << 30;           ///< after which it is filled again, outside the time
+  std::function<void()> fill;      ///< sets the data to its start
+  std::function<void()> call;      ///< what is timed
+  std::function<bool(int)> right;  ///< is the data right after so many calls? (may be empty)
+  int most_calls = 100;  ///< in one part of a measurement; before the next, checked data is filled again
   std::function<double()> held{};     ///< the sum of what this rank holds, where sums are conserved
   std::function<double(int)> many{};  ///< instead of `call`: makes so many and returns the seconds they took
 };
@@ -140,7 +146,8 @@ class Controller {
 
 /// Obeys until the controller says good-bye:
 ///   fill NAME BYTES   makes the case and fills it; answers with what this rank holds
-///   go CALLS          calls, times, checks; answers with seconds a call and whether the data was right
+///   go CALLS          calls, times, checks; answers with seconds a call (the median over parts of the measurement,
+///                     so that what else the machine does for a moment does not count) and whether the data was right
 ///   held              answers with what this rank holds now
 ///   release           frees the case
 inline void serve(std::string const& group, int rank, int size, Cases const& cases) {
@@ -167,23 +174,23 @@ inline void serve(std::string const& group, int rank, int size, Cases const& cas
     } else if (verb == "go") {
       int calls = 0;
       words >> calls;
-      double seconds = 0;
+      std::vector<double> seconds;  // a call, by part of the measurement
       bool right = true;
       if (current.many) {
-        seconds = current.many(calls);
+        seconds.push_back(current.many(calls) / calls);
         if (current.right) right = current.right(calls);
       }
       for (int done = 0; !current.many && done < calls;) {
         int const n = std::min(calls - done, current.most_calls - 1);
-        if (done > 0) current.fill();
+        if (done > 0 && current.right) current.fill();
         current.call();  // all ranks are here when it returns
         auto const start = Clock::now();
         for (int k = 0; k < n; ++k) current.call();
-        seconds += std::chrono::duration<double>(Clock::now() - start).count();
+        seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count() / n);
         if (current.right) right = right && current.right(n + 1);
         done += n;
       }
-      answer = {{"seconds", seconds / calls}, {"right", right}};
+      answer = {{"seconds", median(std::move(seconds))}, {"right", right}};
     } else if (verb == "held") {
       answer["held"] = current.held ? current.held() : 0;
     } else if (verb == "release") {

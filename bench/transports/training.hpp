@@ -76,7 +76,7 @@ inline bool is_mean(float const* x, std::size_t n, int ranks) {
 template <class Net, class Rule>
 Case trained(Net& net, Rule rule, std::size_t bytes) {
   std::size_t const n = bytes / 4;
-  auto const device = std::make_shared<elastic::device::Cpu>();
+  auto const device = std::make_shared<elastic::device::Cpu>(device_for(net));
   auto const model = std::make_shared<FreeModel>(*device, n);
   int const rank = net.rank(), ranks = net.size();
   Case made;
@@ -100,8 +100,8 @@ Case trained(Net& net, Rule rule, std::size_t bytes) {
 
 inline Case bsp_by_hand(auto& net, std::size_t bytes) {
   std::size_t const n = bytes / 4;
-  auto const device = std::make_shared<elastic::device::Cpu>();
-  auto const g = std::make_shared<elastic::device::Cpu::Buffer<float>>(device->allocate<float>(n));
+  auto const device = std::make_shared<elastic::device::Cpu>(device_for(net));
+  auto const g = std::make_shared<elastic::device::Cpu::Buffer<float>>(device->template allocate<float>(n));
   int const rank = net.rank(), ranks = net.size();
   elastic::ops::Scale const mean{1.0 / ranks};
   return {[=] { fill(g->span().data(), n, rank); },
@@ -114,7 +114,7 @@ inline Case bsp_by_hand(auto& net, std::size_t bytes) {
 
 inline Case sync_easgd_by_hand(auto& net, elastic::rule::SyncEasgd const& rule, std::size_t bytes) {
   std::size_t const n = bytes / 4;
-  auto const device = std::make_shared<elastic::device::Cpu>();
+  auto const device = std::make_shared<elastic::device::Cpu>(device_for(net));
   auto const buffer = [&] {
     return std::make_shared<elastic::device::Cpu::Buffer<float>>(device->template allocate<float>(n));
   };
@@ -138,8 +138,8 @@ template <elastic::Windowed Net>
 Case async_easgd_by_hand(Net& net, elastic::rule::AsyncEasgd const& rule, std::size_t bytes) {
   using namespace elastic;
   std::size_t const n = bytes / 4;
-  auto const device = std::make_shared<device::Cpu>();
-  auto const x = std::make_shared<device::Cpu::Buffer<float>>(device->allocate<float>(n));
+  auto const device = std::make_shared<device::Cpu>(device_for(net));
+  auto const x = std::make_shared<device::Cpu::Buffer<float>>(device->template allocate<float>(n));
   int const rank = net.rank(), ranks = net.size();
   fill(x->span().data(), n, rank);
   std::shared_ptr<CenterWindow<Net, float>> window;
@@ -164,7 +164,7 @@ Case async_easgd_by_hand(Net& net, elastic::rule::AsyncEasgd const& rule, std::s
             }
           },
           {},
-          1 << 30,
+          100,
           [=] {
             if (rank == 0) window->snapshot(x->span());
             return sum(x->span().data(), n);
@@ -207,7 +207,7 @@ Case window_case(Net& net, int workers, std::size_t bytes) {
                 });
           },
           {},
-          1 << 30,
+          100,
           [=] {
             double total = sum(x->data(), n);
             for (std::size_t k = 0; rank == 0 && k < window->stripes(); ++k)
