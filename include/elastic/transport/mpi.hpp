@@ -26,6 +26,7 @@
 
 #include "elastic/concepts.hpp"
 #include "elastic/error.hpp"
+#include "elastic/stall.hpp"
 #include "elastic/transport/detail/chunks.hpp"
 
 namespace elastic::transport {
@@ -87,7 +88,8 @@ class Mpi {
       std::swap(what_, other.what_);
       std::swap(peer_, other.peer_);
       std::swap(expected_, other.expected_);
-      std::swap(requests_, other.requests_);
+      std::swap(first_, other.first_);
+      std::swap(rest_, other.rest_);
       std::swap(failure_, other.failure_);
       return *this;
     }
@@ -102,7 +104,7 @@ class Mpi {
     /// Timeout, or TransportError with what MPI says.
     void wait() {
       try {
-        if (!requests_.empty()) net_->await([this] { return done(); }, what_, peer_);
+        if (pending()) net_->await([this] { return done(); }, what_, peer_);
       } catch (...) {
         give_up();
         throw;
@@ -110,12 +112,15 @@ class Mpi {
       if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
     }
     bool done() {
-      while (!requests_.empty()) {
+      while (pending()) {
         int complete = 0;
         MPI_Status status{};
-        int const result = MPI_Test(&requests_.back(), &complete, &status);
+        int const result = MPI_Test(rest_.empty() ? &first_ : &rest_.back(), &complete, &status);
         if (result == MPI_SUCCESS && complete == 0) return false;
-        requests_.pop_back();
+        if (rest_.empty())
+          first_ = MPI_REQUEST_NULL;
+        else
+          rest_.pop_back();
         try {
           if (expected_) net_->received(result, status, peer_, *expected_);
           check(result, what_, peer_);
@@ -131,25 +136,30 @@ class Mpi {
     Ticket(Mpi& net, char const* what, int peer, std::optional<std::size_t> expected = std::nullopt)
         : net_(&net), what_(what), peer_(peer), expected_(expected) {}
 
-    MPI_Request* add() { return &requests_.emplace_back(MPI_REQUEST_NULL); }
+    MPI_Request* add() { return pending() ? &rest_.emplace_back(MPI_REQUEST_NULL) : &first_; }
+    bool pending() const { return first_ != MPI_REQUEST_NULL || !rest_.empty(); }
     void give_up() noexcept {
-      for (MPI_Request& request : requests_) {
-        if (request == MPI_REQUEST_NULL) continue;
-        if (!expected_) {
-          MPI_Request_free(&request);
-          continue;
-        }
-        MPI_Cancel(&request);
-        MPI_Wait(&request, MPI_STATUS_IGNORE);  // local: the receive is matched by now, or never will be
+      if (!pending()) return;
+      give_up(first_);
+      for (MPI_Request& request : rest_) give_up(request);
+      rest_.clear();
+    }
+    void give_up(MPI_Request& request) noexcept {
+      if (request == MPI_REQUEST_NULL) return;
+      if (!expected_) {
+        MPI_Request_free(&request);
+        return;
       }
-      requests_.clear();
+      MPI_Cancel(&request);
+      MPI_Wait(&request, MPI_STATUS_IGNORE);  // local: the receive is matched by now, or never will be
     }
 
     Mpi* net_ = nullptr;
     char const* what_ = "";
     int peer_ = -1;
     std::optional<std::size_t> expected_;  // the bytes of a receive
-    std::vector<MPI_Request> requests_;
+    MPI_Request first_ = MPI_REQUEST_NULL;
+    std::vector<MPI_Request> rest_;  // of what travels in several blocks
     std::exception_ptr failure_;
     int exceptions_ = std::uncaught_exceptions();
   };
@@ -358,14 +368,21 @@ class Mpi {
     return ticket;
   }
 
+  /// Tests as fast as it can, like a loop by hand; ranks that outnumber the cores give way at once, others
+  /// once the wait is long.
   template <class Done>
   void await(Done done, char const* what, int peer) const {
+    if (done()) return;
     auto const start = std::chrono::steady_clock::now();
+    StallWatch watch(rank(), what, options_.timeout);
+    bool gives_way = crowded_;
     for (unsigned turn = 1; !done(); ++turn) {
-      if (crowded_ || turn % 64 == 0) ::sched_yield();
-      if (turn % 64 != 0) continue;
+      if (gives_way) ::sched_yield();
+      if (turn % 256 != 0) continue;
       auto const waited = std::chrono::steady_clock::now() - start;
       if (waited >= options_.timeout) throw Timeout(peer, "", what, waited, "no answer");
+      watch.look(waited, [&] { return peer; });
+      gives_way = crowded_ || waited > std::chrono::milliseconds(50);
     }
   }
 
