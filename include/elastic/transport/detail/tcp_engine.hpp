@@ -380,7 +380,7 @@ class Engine {
       if (idle == 1) idle_since = Clock::now();
       if (idle % 8 == 0 && idle > 0 && Clock::now() >= std::min(deadline, idle_since + patience))
         return false;
-      if (wanted_.load(std::memory_order_relaxed) > 0 || (!moved && (crowded_ || idle % 16 == 0)))
+      if (wanted_.load(std::memory_order_relaxed) > 0 || (!moved && (crowded_ || idle % 8 == 0)))
         give_way(lock);
     }
   }

@@ -132,7 +132,7 @@ class Inbox {
       auto const direct = guess != nullptr ? place(*guess, spill) : sink();
       // Behind a payload come control frames and the header of the next one, whose place is not known yet.
       std::size_t const beside = direct.size() == 0      ? buffer_.size() - end_
-                                 : guess != nullptr      ? sizeof(Header)
+                                 : guess != nullptr      ? headers_before(*guess) * sizeof(Header)
                                  : left_ > direct.size() ? 0
                                                          : std::min(lead, buffer_.size() - end_);
       std::array<asio::mutable_buffer, 2> room{direct, asio::buffer(buffer_.data() + end_, beside)};
@@ -173,8 +173,8 @@ class Inbox {
   static constexpr std::size_t spare_limit = 8;         // messages whose memory is kept for the next ones
   static constexpr std::size_t call_limit = 256 << 10;  // what the cache keeps from the reading to the adding
 
-  static constexpr std::size_t spill = 64 << 10;  // what may be read before its header is known
-  static constexpr std::size_t lead = 8 * sizeof(Header);
+  static constexpr std::size_t spill = 64 << 10;           // what may be read before its header is known
+  static constexpr std::size_t lead = 8 * sizeof(Header);  // what may be read beside a payload
   static constexpr char const* no_room = "more of a message than there is room for";
 
   static bool collective(std::uint64_t id) { return (id & Outbox::collective_bit) != 0; }
@@ -262,19 +262,33 @@ class Inbox {
     return !first.empty() && first.front()->available > first.front()->moved ? first.front() : nullptr;
   }
 
-  /// A header has come with `count` bytes behind it, which stand where those of `t` belong.
+  /// A large message that was posted before it came is announced in the same breath.
+  std::size_t headers_before(Transfer const& t) const {
+    return receiving_.empty() && t.size > eager_limit ? 2 : 1;
+  }
+
+  /// The headers before the payload of `t` have come and `count` bytes more, which stand where that belongs.
   void check(Transfer& t, std::byte* payload, std::size_t count) {
-    Header h;
-    std::memcpy(&h, buffer_.data(), sizeof h);
-    bool const its_own = h.kind == Kind::fragment ? h.id == t.id && h.serial == t.serial
-                                                  : h.kind == Kind::eager && h.tag == t.tag;
-    if (its_own && h.total == t.size && h.length >= count && fault(h) == nullptr) {
+    std::size_t const headers = headers_before(t);
+    Header h[2];
+    std::memcpy(h, buffer_.data(), headers * sizeof(Header));
+    Header const& last = h[headers - 1];
+    bool its_own = last.total == t.size && last.length >= count && last.serial == t.serial;
+    if (headers == 2)
+      its_own = its_own && h[0].kind == Kind::announce && h[0].tag == t.tag && h[0].total == t.size &&
+                h[0].serial == t.serial && last.kind == Kind::fragment && last.id == h[0].id;
+    else if (last.kind == Kind::fragment)
+      its_own = its_own && last.id == t.id;
+    else
+      its_own = its_own && last.kind == Kind::eager && last.tag == t.tag;
+    for (std::size_t k = 0; k < headers; ++k) its_own = its_own && fault(h[k]) == nullptr;
+    if (its_own) {
       end_ = 0;
-      begin(h);
+      for (std::size_t k = 0; k < headers; ++k) begin(h[k]);
       if (broken_ == nullptr) consume(count);
     } else {
-      std::memcpy(buffer_.data() + sizeof h, payload, count);
-      end_ = sizeof h + count;
+      std::memcpy(buffer_.data() + end_, payload, count);
+      end_ += count;
     }
   }
 
@@ -444,7 +458,7 @@ class Inbox {
   Held* held_target_ = nullptr;  // or a message to hold,
   std::byte* sink_ = nullptr;    // or the reason of an abort, or nowhere
   std::size_t left_ = 0;
-  std::array<std::byte, sizeof(Header) + spill> buffer_;
+  std::array<std::byte, 2 * sizeof(Header) + spill> buffer_;
   std::size_t begin_ = 0;
   std::size_t end_ = 0;
   std::uint64_t taken_ = 0;
