@@ -102,7 +102,11 @@ void join(std::string const& role, sample::Job const& job, int servers, std::uin
                                   .generation = generation});
     program(net);
   } else if constexpr (std::same_as<Net, transport::SharedMemory>) {
-    Net net({.job = job.job, .rank = rank_of(role, job, servers), .size = size, .timeout = timeout});
+    Net net({.job = job.job,
+             .rank = rank_of(role, job, servers),
+             .size = size,
+             .timeout = timeout,
+             .elastic = servers > 0});
     program(net);
   } else if constexpr (std::same_as<Net, transport::Threads>) {
     transport::Threads::run(size, program, {.timeout = timeout});
