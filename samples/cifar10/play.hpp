@@ -18,6 +18,7 @@
 #include "elastic/model/tensor_file.hpp"
 #include "elastic/observer/jsonl.hpp"
 #include "elastic/observer/progress.hpp"
+#include "elastic/observer/watchdog.hpp"
 #include "elastic/optimizer/sgd.hpp"
 #include "elastic/train.hpp"
 #include "evaluate.hpp"
@@ -243,11 +244,13 @@ bool play(Net& net, Rule const& rule, Job const& job, elastic::optimizer::Sgd co
     log.write("refused", {{"rank", e.worker}, {"step", e.step}, {"pieces", e.pieces}});
   };
 
+  elastic::observer::Watchdog watchdog(net.rank(), std::chrono::duration<double>(job.timeout / 2));
+
   elastic::Trainer trainer(net, rule, model.device());
   if (net.rank() == 0 && commits.center())
     trainer.restore("center", elastic::Span<float const>(*commits.center()));
   elastic::Report const report = trainer.run(model, batches, plan, on_applied, on_step, on_snapshot, on_loss,
-                                             on_join, on_refused, commits);
+                                             on_join, on_refused, commits, watchdog);
   dashboard.finish();
 
   if (net.rank() == layout.holder() && !job.out.empty())
