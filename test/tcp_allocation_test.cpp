@@ -25,6 +25,9 @@ void* counted(std::size_t size) {
 // Not inlined, else g++ takes the free of what new has made for a mistake.
 [[gnu::noinline]] void* operator new(std::size_t size) { return counted(size); }
 [[gnu::noinline]] void* operator new[](std::size_t size) { return counted(size); }
+[[gnu::noinline]] void* operator new(std::size_t size, std::nothrow_t const&) noexcept {
+  return std::malloc(size);
+}
 [[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
 [[gnu::noinline]] void operator delete[](void* p) noexcept { std::free(p); }
 [[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
