@@ -28,7 +28,7 @@ using exact::whole_numbers;
 using support::CuttingProxy;
 using transport::Tcp;
 
-constexpr std::size_t size = 50'000;  // 7 shards of doubles
+constexpr std::size_t size = 100'000;  // 13 shards of doubles, more than are on their way at a time
 
 /// One rank of a job whose numbers stay exact; returns its parameters, a server its center.
 Report play(Tcp& net, std::vector<double>& x, long exchanges, rule::Order order) {
@@ -59,7 +59,7 @@ TEST_CASE("connections cut anywhere in an exchange lose no delta and repeat none
     for (unsigned seed = 1; seed <= 3; ++seed) {
       std::uint16_t const port = transport::free_port();
       std::mt19937 random(seed);
-      std::uniform_int_distribution<std::uint64_t> bytes(300, 2'000'000);
+      std::uniform_int_distribution<std::uint64_t> bytes(300, 4'000'000);
       CuttingProxy proxy(port, [&](int connection) {
         return connection < 24 ? bytes(random) : std::uint64_t(1) << 60;  // in the end everybody gets through
       });

@@ -133,6 +133,13 @@ class Examiner {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
+/// Where ranks share memory, vectors live there, so that sums need no copies.
+template <class Net>
+elastic::device::Cpu device_in([[maybe_unused]] Net& net) {
+  if constexpr (requires { net.resident(); }) return elastic::device::Cpu(net.resident());
+  return elastic::device::Cpu();
+}
+
 /// The server's commits, if the job keeps any.
 class Commits {
  public:
@@ -178,7 +185,7 @@ bool play(Net& net, Rule const& rule, Job const& job, elastic::optimizer::Sgd co
                                 works                  ? job.batch
                                 : role == Role::tester ? evaluation_batch
                                                        : 1,
-                                std::uint64_t(job.seed));
+                                std::uint64_t(job.seed), device_in(net));
   model.reseed(std::uint64_t(job.seed), std::uint64_t(net.rank()));
   elastic::data::Batches batches(sets.train, sets.normal,
                                  {.batch = job.batch,

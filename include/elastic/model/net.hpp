@@ -47,14 +47,15 @@ class Net {
   using batch = Batch;
 
   /// Batches may hold 1 to `max_batch` images. `seed` decides the first parameters, and dropout until
-  /// reseed(). Throws ConfigError for a max_batch below 1.
-  Net(Architecture architecture, int max_batch, std::uint64_t seed)
-      : architecture_(std::move(architecture)),
+  /// reseed(). Parameters, gradients and what a rule needs besides come from `device`. Throws ConfigError for a max_batch below 1.
+  Net(Architecture architecture, int max_batch, std::uint64_t seed, device::Cpu device = device::Cpu())
+      : device_(device),
+        architecture_(std::move(architecture)),
         max_batch_(max_batch < 1 ? throw ConfigError("a net needs batches of 1 image or more; max_batch is " +
                                                      std::to_string(max_batch))
                                  : max_batch),
-        parameters_(architecture_.parameter_count()),
-        gradients_(architecture_.parameter_count()),
+        parameters_(device_.allocate<float>(architecture_.parameter_count())),
+        gradients_(device_.allocate<float>(architecture_.parameter_count())),
         generator_(make_generator(seed, 0)),
         engine_(architecture_, max_batch, read(parameters_.span()), gradients_.span()),
         statistics_(engine_.moments().size()),
