@@ -63,14 +63,14 @@ class CenterClient {
  public:
   using View = Span<T, typename Dev::memory>;
 
-  CenterClient(Net& net, int server, Dev& device, Shards shards, std::uint64_t incarnation,
-               std::string const& terms)
+  CenterClient(Net& net, int server, Dev& device, Shards shards, Entry const& entry)
       : net_(net),
         server_(server),
         device_(device),
         shards_(shards),
-        incarnation_(incarnation),
-        terms_(terms) {}
+        incarnation_(entry.incarnation),
+        generation_(entry.welcome.generation),
+        terms_(entry.terms) {}
 
   std::uint64_t sequence() const { return sequence_; }
   /// What came with the last exchange's first shard.
@@ -140,9 +140,9 @@ class CenterClient {
   using Sending = decltype(std::declval<Net&>().start_send(read(View()), 0, 0));
 
   void reserve(std::uint32_t ahead) {
-    if (ahead == ahead_) return;
-    sends_.clear();
-    receives_.clear();
+    if (ahead <= ahead_) return;
+    if (sequence_ > 0)  // the last deltas may still have to be sent again
+      throw ConfigError("a rule that uses start_exchange must not begin with exchange");
     ahead_ = ahead;
     buffer_.emplace(device_.template allocate<T>(std::min(std::size_t(ahead) * shards_.each, shards_.size)));
     sends_.resize(ahead);
@@ -214,8 +214,9 @@ class CenterClient {
     bool const now = begun();
     std::uint64_t const exchange = now || sequence_ == 0 ? sequence_ : sequence_ - 1;
     std::uint32_t const have = now ? computed_ : exchange > 0 ? shards_.count() : 0;
-    std::uint32_t const overwritten = std::max(now ? asked_ : 0u, have);
-    std::uint32_t const kept = overwritten > ahead_ ? std::min(have, overwritten - ahead_) : 0;
+    bool const restarted = std::exchange(generation_, welcome.generation) != welcome.generation;
+    std::uint32_t const asked = std::max(now && restarted ? asked_ : 0u, have);
+    std::uint32_t const kept = asked > ahead_ ? std::min(have, asked - ahead_) : 0;
     std::uint32_t const had = welcome.sequence < exchange    ? 0
                               : welcome.sequence == exchange ? welcome.taken
                                                              : have;
@@ -234,6 +235,7 @@ class CenterClient {
   Dev& device_;
   Shards shards_;
   std::uint64_t incarnation_;
+  std::uint64_t generation_;  // of the server
   std::string terms_;
 
   std::uint64_t sequence_ = 0;

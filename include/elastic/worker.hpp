@@ -243,7 +243,7 @@ class Worker {
   auto& client() {
     if (!client_)
       client_.emplace(net_, layout_.holder(), model_.device(), Shards::of(parameters().size(), sizeof(T)),
-                      entry_.incarnation, entry_.terms);
+                      entry_);
     return *client_;
   }
   auto& window() {
