@@ -33,7 +33,7 @@ namespace elastic::transport {
 /// PeerLost at those who wait for it, within about a tenth of a second.
 ///
 /// Memory: with the default `memory`, rings of 4 slots of 512 KiB per ordered pair up to 6 ranks, less for
-/// more (8 KiB slots for 64), and per rank 4 stages of 256 KiB; besides, 8 KiB per ordered pair for heads.
+/// more (8 KiB slots for 64), and per rank 4 stages of 512 KiB; besides, 8 KiB per ordered pair for heads.
 class SharedMemory {
  public:
   static constexpr std::string_view name = "shared_memory";

@@ -25,10 +25,10 @@ struct Geometry {
   std::size_t stage_bytes = 0;  // one piece of a collective
   std::size_t heap_bytes = 0;   // address space of one rank's heap
 
-  /// The largest slots and stages, at most 512 and 256 KiB and at least 4 KiB each, whose sum over all ranks
+  /// The largest slots and stages, at most 512 KiB and at least 4 KiB each, whose sum over all ranks
   /// and pairs stays within `memory` bytes (half for each).
   static Geometry fit(std::size_t size, std::size_t memory) {
-    Geometry g{size, 512 * 1024, 256 * 1024, 0};
+    Geometry g{size, 512 * 1024, 512 * 1024, 0};
     while (g.slot_bytes > 4096 && size * (size - 1) * slots * g.slot_bytes > memory / 2) g.slot_bytes /= 2;
     while (g.stage_bytes > 4096 && size * stages * g.stage_bytes > memory / 2) g.stage_bytes /= 2;
     return g;

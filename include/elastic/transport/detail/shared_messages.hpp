@@ -187,8 +187,9 @@ class SharedMessages {
   }
   /// Is what has just been read of the peer from the process that meet() knows?
   bool still(int peer) const {
-    std::atomic_thread_fence(std::memory_order_acquire);
-    return !job_.elastic() || job_.epoch(peer) == epochs_[static_cast<std::size_t>(peer)];
+    if (!job_.elastic()) return true;
+    auto const now = job_.member(peer).epoch.fetch_add(0);  // a write: no read before it can come after it
+    return now == epochs_[static_cast<std::size_t>(peer)];
   }
 
   bool push(int peer) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Collectives of buffers in private memory: a sequence of pieces that pass through the ranks' stages in the
-// segment: stage mine, sum my share of everyone's, collect the other shares. One file: the three phases share
-// their counters.
+// segment: stage mine; sum my share of everyone's, into everyone's stage; collect the other shares from mine. One
+// file: the three phases share their counters.
 #pragma once
 
 #include <algorithm>
@@ -28,7 +28,7 @@ class SharedStages {
     for (Collective* const c : queue) {
       if (c->path == Collective::undecided) break;
       if (c->path != Collective::staged_path || c->staged == pieces(*c)) continue;
-      if (every(&Member::collected, staged_ - free_stages())) {
+      if (stage_is_free()) {
         stage(*c);
         moved = true;
       }
@@ -64,13 +64,13 @@ class SharedStages {
     Member const& m = job_.member(r);
     if (collected_ == staged_) return m.collected.load() < staged_ - free_stages();
     if (c.kind == Collective::broadcast) return r == c.root && m.staged.load() < collected_ + 1;
-    return (collected_ == summed_ || flat(c) ? m.staged : m.summed).load() < collected_ + 1;
+    return (collected_ == summed_ ? m.staged : m.summed).load() < collected_ + 1;
   }
 
   std::uint64_t pieces_passed() const { return collected_; }
   void regroup(int team, std::uint64_t piece) {
     team_ = team;
-    staged_ = summed_ = collected_ = piece;
+    staged_ = summed_ = collected_ = all_collected_ = piece;
     publish(&Member::staged, piece, job_.size());
     publish(&Member::summed, piece, job_.size());
     publish(&Member::collected, piece, job_.size());
@@ -79,9 +79,23 @@ class SharedStages {
  private:
   using Counter = std::atomic<std::uint64_t> Member::*;
 
-  std::size_t per_piece(Collective const& c) const { return job_.layout().geometry().stage_bytes / c.width; }
+  /// Values of a piece: half of all, so that copying one overlaps with summing the other, but worth its agreements.
+  std::size_t per_piece(Collective const& c) const {
+    std::size_t const most = job_.layout().geometry().stage_bytes;
+    std::size_t const half = (c.bytes() / 2 + cache_line - 1) / cache_line * cache_line;
+    return std::clamp(half, std::min<std::size_t>(most, 64 * 1024), most) / c.width;
+  }
   std::size_t pieces(Collective const& c) const {
     return std::max<std::size_t>(1, (c.n + per_piece(c) - 1) / per_piece(c));
+  }
+  /// Has everybody collected the piece that was in the next stage?
+  bool stage_is_free() {
+    std::uint64_t const before = staged_ - free_stages();
+    if (all_collected_ >= before) return true;
+    all_collected_ = collected_;
+    for (int r = 0; r < team_; ++r)
+      all_collected_ = std::min(all_collected_, job_.member(r).collected.load());
+    return all_collected_ >= before;
   }
   std::uint64_t free_stages() const { return std::min<std::uint64_t>(staged_, Geometry::stages - 1); }
 
@@ -118,8 +132,6 @@ class SharedStages {
   std::byte* stage_of(int rank, std::uint64_t number) const {
     return job_.layout().stage(job_.base(), rank, number);
   }
-  /// Two ranks add everything twice, each for itself: as many bytes move as with shares, in one latency less.
-  bool flat(Collective const& c) const { return c.kind == Collective::sum && team_ == 2; }
   bool takes_part(Collective const& c, int rank) const {
     return c.kind != Collective::broadcast || rank == c.root;
   }
@@ -128,9 +140,7 @@ class SharedStages {
     Piece const p = piece(c, c.staged);
     int const me = job_.rank();
     std::byte* const to = stage_of(me, staged_);
-    if (flat(c)) {
-      copy(to, p.data, 0, p.bytes());
-    } else if (c.kind == Collective::sum) {  // my own share is added from where it is
+    if (c.kind == Collective::sum) {  // my own share is added from where it is
       copy(to, p.data, 0, p.begin(me));
       copy(to, p.data, p.begin(me + 1), p.bytes());
     } else if (c.root == me) {
@@ -153,15 +163,12 @@ class SharedStages {
       check_shape(c);
       Piece const p = piece(c, c.summed);
       int const me = job_.rank();
-      std::size_t const begin = flat(c) ? 0 : p.begin(me);
-      std::size_t const end = flat(c) ? p.bytes() : p.begin(me + 1);
       terms_.clear();
       for (int r = 0; r < team_; ++r)
-        terms_.from.push_back((r == me ? p.data : stage_of(r, summed_)) + begin);
-      terms_.to.push_back(p.data + begin);
-      if (!flat(c)) terms_.to.push_back(stage_of(me, summed_) + begin);
-      c.add(terms_, (end - begin) / c.width);
-      if (!flat(c)) publish(&Member::summed, summed_ + 1, team_);
+        terms_.to.push_back((r == me ? p.data : stage_of(r, summed_)) + p.begin(me));
+      terms_.from.assign(terms_.to.begin(), terms_.to.end());
+      c.add(terms_, (p.begin(me + 1) - p.begin(me)) / c.width);
+      publish(&Member::summed, summed_ + 1, team_);
     }
     ++c.summed;
     ++summed_;
@@ -169,16 +176,16 @@ class SharedStages {
 
   bool arrived(Collective const& c) const {
     if (c.kind == Collective::broadcast) return job_.member(c.root).staged.load() > collected_;
-    return flat(c) || every(&Member::summed, collected_ + 1);
+    return every(&Member::summed, collected_ + 1);
   }
 
   void collect(Collective& c) {
     Piece const p = piece(c, c.collected);
     int const me = job_.rank();
-    if (c.kind == Collective::sum && !flat(c)) {
-      for (int r = 0; r < team_; ++r)
-        if (r != me) copy(p.data, stage_of(r, collected_), p.begin(r), p.begin(r + 1));
-    } else if (c.kind == Collective::broadcast && c.root != me) {
+    if (c.kind == Collective::sum) {
+      copy(p.data, stage_of(me, collected_), 0, p.begin(me));
+      copy(p.data, stage_of(me, collected_), p.begin(me + 1), p.bytes());
+    } else if (c.root != me) {
       check_shape(c);
       copy(p.data, stage_of(c.root, collected_), 0, p.bytes());
     }
@@ -193,6 +200,7 @@ class SharedStages {
   std::uint64_t staged_ = 0;  // pieces that have passed each phase here
   std::uint64_t summed_ = 0;
   std::uint64_t collected_ = 0;
+  std::uint64_t all_collected_ = 0;  // by every rank, when last looked at
 };
 
 }  // namespace elastic::transport::detail

@@ -70,9 +70,7 @@ void sum_in_order(Terms const& terms, std::size_t n) {
   };
   if (shaped(2, 1)) return sum_at_once<T, 2, 1>(terms, n);
   if (shaped(2, 2)) return sum_at_once<T, 2, 2>(terms, n);
-  if (shaped(3, 2)) return sum_at_once<T, 3, 2>(terms, n);
   if (shaped(3, 3)) return sum_at_once<T, 3, 3>(terms, n);
-  if (shaped(4, 2)) return sum_at_once<T, 4, 2>(terms, n);
   if (shaped(4, 4)) return sum_at_once<T, 4, 4>(terms, n);
   sum_by_blocks<T>(terms, n);
 }
