@@ -73,7 +73,10 @@ inline Settings read_yaml(std::string const& file, std::vector<std::string> cons
       check_key(key, origin, known);
       std::string text;
       if (entry.second.IsSequence())
-        for (auto const& item : entry.second) text += (text.empty() ? "" : ",") + item.as<std::string>();
+        for (auto const& item : entry.second) {
+          if (!text.empty()) text += ',';
+          text += item.as<std::string>();
+        }
       else if (entry.second.IsScalar())
         text = entry.second.as<std::string>();
       else
