@@ -5,6 +5,7 @@
 
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -26,6 +27,8 @@ struct Ruling {
 /// refuse; nothing comes between the two calls.
 class Door {
  public:
+  static constexpr int crowd_limit = 256;  // visitors heard at once; more wait in the kernel's queue
+
   using Judge = std::function<Ruling(Hello const&)>;
   using Admit = std::function<void(Hello const&, int place, Channel&&)>;
 
@@ -49,27 +52,36 @@ class Door {
     asio::steady_timer timer;
     Hello theirs, mine;
     Bytes32 proof{};
+    Clock::time_point const since = Clock::now();
   };
   using Guest = std::shared_ptr<Visit> const;
-  static constexpr int crowd_limit = 256;  // visitors heard at once; more wait in the kernel's queue
 
   void accept() {
     auto const guest = std::make_shared<Visit>(io_);
     acceptor_.async_accept(guest->channel.socket(), [this, guest](error_code error) {
-      if (error) return rest();
+      if (error) return rest();  // too many open files, say: that may pass
+      guests_.push_back(guest);
+      ++visits_;
       hear(guest);
-      if (++visits_ < crowd_limit) accept();
+      make_room() ? accept() : rest();
     });
   }
 
-  /// Too many open files, say: that may pass.
+  /// In a crowd whoever has been here longest has to go, unless even that is a moment.
+  bool make_room() {
+    for (; !guests_.empty(); guests_.pop_front()) {
+      auto const first = guests_.front().lock();
+      if (!first || !first->channel.socket().is_open()) continue;
+      if (visits_ <= crowd_limit) return true;
+      if (Clock::now() - first->since < std::chrono::milliseconds(100)) return false;
+      turn_away(first, "slowness while others came");
+    }
+    return true;
+  }
+
   void rest() {
     pause_.expires_after(std::chrono::milliseconds(50));
     pause_.async_wait([this](error_code) { accept(); });
-  }
-
-  void leave() {
-    if (visits_-- == crowd_limit) accept();
   }
 
   void hear(Guest& guest) {
@@ -120,7 +132,7 @@ class Door {
             if (!tell(*guest, ruling, proved)) return turn_away(guest, "it left before it was answered");
             if (!ruling.reason.empty()) return turn_away(guest, ruling.reason);
             guest->timer.cancel();
-            leave();
+            --visits_;
             admit_(guest->theirs, ruling.place, std::move(guest->channel));
           });
   }
@@ -152,7 +164,7 @@ class Door {
     guest->channel.close();
     ++turned_away_;
     last_ = why;
-    leave();
+    --visits_;
   }
 
   asio::io_context& io_;
@@ -161,6 +173,7 @@ class Door {
   Judge judge_;
   Admit admit_;
   asio::steady_timer pause_{io_};
+  std::deque<std::weak_ptr<Visit>> guests_;  // and some that have gone, in the order of their coming
   int visits_ = 0;
   int turned_away_ = 0;
   std::string last_;

@@ -22,10 +22,10 @@
 
 namespace elastic::transport::detail {
 
-/// Raises this process's soft limit to `count` descriptors and some for the program; throws ConfigError if the
+/// Raises this process's soft limit to `count` descriptors, some for visitors and some for the program; throws ConfigError if the
 /// hard limit is lower.
 inline void demand_descriptors(std::uint64_t count) {
-  constexpr std::uint64_t others = 64;
+  constexpr std::uint64_t others = 64 + Door::crowd_limit;
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= count + others) return;
   rlim_t const soft = limit.rlim_cur;
