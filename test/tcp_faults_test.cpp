@@ -27,7 +27,7 @@ using namespace std::chrono_literals;
 using namespace support;
 using Catch::Matchers::ContainsSubstring;
 
-constexpr auto patience = 300ms;
+constexpr auto patience = 1s;             // forming a mesh by hand included, on a busy machine
 constexpr std::size_t large = 3'000'000;  // floats: more than the kernel buffers
 
 TcpOptions impatient(int rank, int size, std::uint16_t port) {
@@ -169,7 +169,12 @@ TEST_CASE("a silent, half-closed, reset or babbling rank ends every operation of
   std::optional<asio::ip::tcp::socket> peer;
   std::optional<Tcp> net;
   {
-    std::jthread joining([&] { peer.emplace(join_by_hand(io, port)); });
+    std::jthread joining([&] {
+      try {
+        peer.emplace(join_by_hand(io, port));
+      } catch (std::exception const&) {  // rank 0 says what went wrong
+      }
+    });
     net.emplace(impatient(0, 2, port));
   }
   std::array<Misdeed, 5> const misdeeds{fall_silent, close_half, reset, babble, break_off};

@@ -10,6 +10,7 @@
 #include <array>
 #include <boost/asio/read.hpp>
 #include <boost/asio/write.hpp>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <stdexcept>
@@ -29,9 +30,11 @@ inline TcpOptions options(int rank, int size, std::uint16_t port) {
   return {.port = port, .rank = rank, .size = size, .timeout = std::chrono::seconds(20)};
 }
 
-/// A blocking connection that keeps trying until somebody listens.
+/// A blocking connection that keeps trying until somebody listens, for 20 s at most.
 inline asio::ip::tcp::socket knock(asio::io_context& io, std::uint16_t port) {
+  auto const deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
   for (;;) {
+    if (std::chrono::steady_clock::now() > deadline) throw std::runtime_error("nobody listens");
     asio::ip::tcp::socket socket(io);
     boost::system::error_code error;
     socket.connect({asio::ip::make_address("127.0.0.1"), port}, error);
