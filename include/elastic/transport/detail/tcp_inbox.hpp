@@ -180,6 +180,10 @@ class Inbox {
   static bool collective(std::uint64_t id) { return (id & Outbox::collective_bit) != 0; }
 
   Iterator release(Iterator h) {
+    if (held_target_ == &*h) {  // what is still to come of it goes nowhere
+      held_target_ = nullptr;
+      sink_ = nullptr;
+    }
     held_bytes_ -= h->data.size() + held_overhead;
     auto const next = std::next(h);
     if (spare_.size() < spare_limit)
