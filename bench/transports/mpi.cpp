@@ -73,6 +73,7 @@ int main(int argc, char** argv) {
   bench::Cases cases = bench::cases_of(net);
   bench::add_collective_rules(cases, net);
   bench::add_exchanges(cases, net);
+  bench::add_overlap(cases, net);
   cases["all_reduce_by_hand"] = [&](std::size_t bytes) { return bench::all_reduce_case(hand, bytes); };
   cases["all_reduce_blocking"] = [&](std::size_t bytes) { return bench::all_reduce_case(blocking, bytes); };
   cases["exchange_by_hand"] = [&](std::size_t bytes) {

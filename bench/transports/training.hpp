@@ -3,6 +3,7 @@
 // calls in hand-written loops, against which the cost of the rule layer shows.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <span>
 #include <string>
@@ -72,12 +73,12 @@ inline bool is_mean(float const* x, std::size_t n, int ranks) {
   return wrong == 0;
 }
 
-/// `rule` exchanges in every step.
+/// `rule` exchanges in every step. With `exposed`, what counts is only the time that a worker spends in exchanges.
 template <class Net, class Rule>
-Case trained(Net& net, Rule rule, std::size_t bytes) {
+Case trained(Net& net, Rule rule, std::size_t bytes, std::function<void()> work = {}, bool exposed = false) {
   std::size_t const n = bytes / 4;
   auto const device = std::make_shared<elastic::device::Cpu>(device_for(net));
-  auto const model = std::make_shared<FreeModel>(*device, n);
+  auto const model = std::make_shared<FreeModel>(*device, n, std::move(work));
   int const rank = net.rank(), ranks = net.size();
   Case made;
   made.fill = [=] {
@@ -88,8 +89,10 @@ Case trained(Net& net, Rule rule, std::size_t bytes) {
     NoData data;
     ExchangeClock clock;
     elastic::Trainer<Net, Rule, elastic::device::Cpu> trainer(net, rule, *device);
-    trainer.run(*model, data, elastic::Plan{.steps = calls + 1L, .same_start = false}, clock);
-    return clock.seconds();
+    auto const report =
+        trainer.run(*model, data, elastic::Plan{.steps = calls + 1L, .same_start = false}, clock);
+    if (!exposed) return clock.seconds();
+    return report.role == elastic::Role::worker ? report.seconds.exchanging + report.seconds.waiting : 0;
   };
   if (std::is_same_v<Rule, elastic::rule::Bsp>)
     made.right = [=](int) { return is_mean(model->gradients().data(), n, ranks); };
@@ -216,6 +219,87 @@ Case window_case(Net& net, int workers, std::size_t bytes) {
           }};
 }
 
+/// Arithmetic that takes this rank about `seconds` when nothing else runs, in slices with `between` after each.
+class Work {
+ public:
+  explicit Work(double seconds) {
+    for (double& v : values_) v = 1.5;
+    auto const start = std::chrono::steady_clock::now();
+    for (int i = 0; i < 20; ++i) slice(1000);
+    slice_ =
+        static_cast<int>(20'000 * seconds / slices /
+                         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  template <class F>
+  void run(F between) {
+    for (int i = 0; i < slices; ++i) {
+      slice(slice_);
+      between();
+    }
+  }
+
+ private:
+  static constexpr int slices = 50;
+  void slice(int rounds) {
+    for (int i = 0; i < rounds; ++i)
+      for (double& v : values_) v = v * 0.999 + 0.001;
+    asm volatile("" : : "r"(values_.data()) : "memory");
+  }
+  std::array<double, 512> values_{};
+  int slice_ = 1;
+};
+
+/// What a gradient of 20 ms hides of an exchange behind it: each alone, both at once without a word to the transport
+/// in between, both with a look at the ticket 50 times; and what
+/// rules in their jacobi order spend in exchanges, with and without the work.
+template <elastic::Collective Net>
+void add_overlap(Cases& cases, Net& net) {
+  using namespace elastic;
+  static constexpr double seconds = 0.02;
+  auto const timed = [&net](std::size_t bytes, auto call) {
+    std::size_t const n = bytes / 4;
+    auto const device = std::make_shared<device::Cpu>(device_for(net));
+    auto const x = std::make_shared<device::Cpu::Buffer<float>>(device->template allocate<float>(n));
+    auto const work = std::make_shared<Work>(seconds);
+    Case made = all_reduce_case(net, x, x->span());
+    made.call = [=, &net] { call(net, x->span(), *work); };
+    return made;
+  };
+  auto const nothing = [] {};
+  cases["overlap_work"] = [=](std::size_t bytes) {
+    Case made = timed(bytes, [=](Net&, Span<float>, Work& work) { work.run(nothing); });
+    made.right = {};
+    return made;
+  };
+  cases["overlap_sum"] = [=](std::size_t bytes) {
+    return timed(bytes, [](Net& to, Span<float> x, Work&) { to.start_all_reduce(x).wait(); });
+  };
+  cases["overlap_both"] = [=](std::size_t bytes) {
+    return timed(bytes, [=](Net& to, Span<float> x, Work& work) {
+      auto sum = to.start_all_reduce(x);
+      work.run(nothing);
+      sum.wait();
+    });
+  };
+  cases["overlap_polled"] = [=](std::size_t bytes) {
+    return timed(bytes, [](Net& to, Span<float> x, Work& work) {
+      auto sum = to.start_all_reduce(x);
+      work.run([&] { sum.done(); });
+      sum.wait();
+    });
+  };
+  auto const jacobi = [&](std::string const& name, auto rule) {
+    cases[name] = [&net, rule](std::size_t bytes) { return trained(net, rule, bytes, {}, true); };
+    cases[name + "_with_work"] = [&net, rule](std::size_t bytes) {
+      auto const work = std::make_shared<Work>(seconds);
+      return trained(
+          net, rule, bytes, [work] { work->run([] {}); }, true);
+    };
+  };
+  jacobi("sync_easgd_jacobi", rule::SyncEasgd{.alpha = 0.25, .period = 1});
+  if constexpr (PointToPoint<Net>) jacobi("async_easgd_jacobi", rule::AsyncEasgd{.alpha = 0.25, .period = 1});
+}
+
 /// Rules whose workers meet in collectives.
 template <elastic::Collective Net>
 void add_collective_rules(Cases& cases, Net& net) {
@@ -231,10 +315,11 @@ void add_collective_rules(Cases& cases, Net& net) {
 template <elastic::PointToPoint Net>
 void add_exchanges(Cases& cases, Net& net) {
   using namespace elastic;
-  static rule::AsyncEasgd const async{.alpha = 0.25, .period = 1, .order = rule::Order::post_step};
-  cases["async_easgd"] = [&net](std::size_t bytes) { return trained(net, async, bytes); };
+  // Stable even if all workers read the same center.
+  rule::AsyncEasgd const async{.alpha = 0.5 / net.size(), .period = 1, .order = rule::Order::post_step};
+  cases["async_easgd"] = [&net, async](std::size_t bytes) { return trained(net, async, bytes); };
   if constexpr (Windowed<Net>) {
-    cases["async_easgd_by_hand"] = [&net](std::size_t bytes) {
+    cases["async_easgd_by_hand"] = [&net, async](std::size_t bytes) {
       return async_easgd_by_hand(net, async, bytes);
     };
     cases["window_1"] = [&net](std::size_t bytes) { return window_case(net, 1, bytes); };

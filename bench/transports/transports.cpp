@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The transports that join processes by themselves, shared memory and TCP, as bench/transports/run measures them.
+// The transports without MPI, as bench/transports/run measures them.
 #include <memory>
 #include <string>
 
@@ -7,6 +7,7 @@
 #include "elastic/transport/serial.hpp"
 #include "elastic/transport/shared_memory.hpp"
 #include "elastic/transport/tcp.hpp"
+#include "elastic/transport/threads.hpp"
 #include "rank.hpp"
 #include "training.hpp"
 
@@ -18,13 +19,18 @@ int main(int argc, char** argv) {
   auto const port = transport == "tcp" ? transport::free_port() : std::uint16_t(0);
   std::string const job = "bench-" + std::to_string(::getpid());
 
+  auto const measure = [&](auto& net) {
+    bench::Cases cases = bench::cases_of(net);
+    bench::add_collective_rules(cases, net);
+    bench::add_exchanges(cases, net);
+    bench::add_overlap(cases, net);
+    bench::serve(group, net.rank(), ranks, cases);
+  };
+  if (transport == "threads") {
+    transport::Threads::run(ranks, measure);
+    return 0;
+  }
   return bench::fork_ranks(ranks, [&](int rank) {
-    auto const measure = [&](auto& net) {
-      bench::Cases cases = bench::cases_of(net);
-      bench::add_collective_rules(cases, net);
-      bench::add_exchanges(cases, net);
-      bench::serve(group, rank, ranks, cases);
-    };
     if (transport == "tcp") {
       transport::Tcp net({.port = port, .rank = rank, .size = ranks, .job = job});
       measure(net);
