@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ranks are processes on any hosts, joined by one TCP connection for each pair. Needs Boost.Asio and OpenSSL.
+// Ranks are processes on any hosts, joined by one TCP connection for each pair, or in a star each to rank 0.
+// Needs Boost.Asio and OpenSSL.
 #pragma once
 
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <random>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -16,26 +16,10 @@
 #include "elastic/error.hpp"
 #include "elastic/transport/detail/tcp_collectives.hpp"
 #include "elastic/transport/detail/tcp_engine.hpp"
+#include "elastic/transport/free_port.hpp"
 #include "elastic/transport/tcp_options.hpp"
 
 namespace elastic::transport {
-
-/// A port of `address` that was free a moment ago, for a job on one machine.
-inline std::uint16_t free_port(std::string const& address = "127.0.0.1") {
-  std::random_device random;
-  for (int attempt = 0; attempt < 1000; ++attempt) {
-    auto const port =
-        static_cast<std::uint16_t>(20000 + random() % 12000);  // below Linux's ports for clients
-    detail::asio::io_context io;
-    detail::asio::ip::tcp::acceptor acceptor(io);
-    boost::system::error_code taken;
-    detail::asio::ip::tcp::endpoint const endpoint(detail::asio::ip::make_address(address), port);
-    acceptor.open(endpoint.protocol());
-    acceptor.bind(endpoint, taken);
-    if (!taken) return port;
-  }
-  throw Error("no free port on " + address + " between 20000 and 31999");
-}
 
 /// One rank of a job over TCP. Everything progresses on a thread of the endpoint, so that what was started
 /// goes on while the program computes. Messages above 64 KiB are sent once their receive is posted. A wait
