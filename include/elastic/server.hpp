@@ -47,6 +47,7 @@ class Server {
         lineage_(plan.lineage),
         observers_(os...) {
     lineage_.workers.resize(std::size_t(layout.size));
+    committed_ = lineage_.version;
   }
 
   // -- the vocabulary of a server program
@@ -78,7 +79,7 @@ class Server {
   /// Ends the testers, saves the center and returns what happened.
   Report finish(View center) {
     desk_.end(lineage_.version, center);
-    if (committed_ != lineage_.version) commit();
+    if (!saved_ || committed_ != lineage_.version) commit();
     report_.role = Role::server;
     report_.exchanges = lineage_.version - plan_.lineage.version;
     report_.stopped = stop_requested();
@@ -354,6 +355,7 @@ class Server {
   void commit() {
     if constexpr ((Saves<Os> || ...)) {
       committed_ = lineage_.version;
+      saved_ = true;
       if constexpr (!shared)
         for (int r = layout_.first_worker(); r < layout_.first_tester(); ++r)
           if (service_) lineage_.workers[std::size_t(r)] = service_->progress(r);
@@ -408,7 +410,8 @@ class Server {
   int turns_ = 0;
   std::exception_ptr last_loss_;
   Clock::time_point heard_{}, commit_due_ = Clock::now();
-  std::uint64_t committed_ = std::numeric_limits<std::uint64_t>::max();  // version of the last commit
+  std::uint64_t committed_ = 0;  // version of the last commit
+  bool saved_ = false;           // there has been one
 };
 
 }  // namespace elastic
