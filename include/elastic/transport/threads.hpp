@@ -22,6 +22,7 @@
 
 #include "elastic/concepts.hpp"
 #include "elastic/error.hpp"
+#include "elastic/stall.hpp"
 #include "elastic/transport/detail/chunks.hpp"
 #include "elastic/transport/detail/thread_window.hpp"
 
@@ -389,12 +390,17 @@ class Threads {
   void await(F ready, char const* what, int peer) {
     auto const start = std::chrono::steady_clock::now();
     auto const deadline = start + std::chrono::duration_cast<std::chrono::steady_clock::duration>(timeout());
+    StallWatch stall(rank_, what, timeout());
     std::unique_lock lock(shared_.mutex);
     while (!ready()) {
       throw_if_aborted(what);
-      if (shared_.changed.wait_until(lock, deadline) == std::cv_status::timeout && !ready())
-        throw Timeout(peer, here, what, std::chrono::steady_clock::now() - start,
-                      "nothing came before the deadline");
+      shared_.changed.wait_until(
+          lock, std::min(deadline, std::chrono::steady_clock::now() + std::chrono::seconds(1)));
+      auto const waited = std::chrono::steady_clock::now() - start;
+      if (ready()) return;
+      if (start + waited >= deadline)
+        throw Timeout(peer, here, what, waited, "nothing came before the deadline");
+      stall.look(waited, [&] { return peer; });
     }
   }
 
