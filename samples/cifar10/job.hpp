@@ -39,6 +39,7 @@ struct Job {
   std::string host = "127.0.0.1";
   std::string bind = "127.0.0.1";
   int port = 8080;
+  bool tls = false;
   std::string job = "cifar10";
   double timeout = 60;
 
@@ -69,6 +70,7 @@ struct Job {
       elastic::Option{"bind", &Job::bind,
                       "tcp: the address to listen on; beyond loopback a secret is needed (ELASTIC_SECRET)"},
       elastic::Option{"port", &Job::port, "tcp: the first process's port", 1, 65535},
+      elastic::Option{"tls", &Job::tls, "tcp: encrypt, with a key made of the job's secret (ELASTIC_SECRET)"},
       elastic::Option{"job", &Job::job, "name of the job; equal for all of its processes"},
       elastic::Option{"timeout", &Job::timeout, "seconds after which waiting for a peer is an error", 0.1,
                       86400},

@@ -98,6 +98,7 @@ void join(std::string const& role, sample::Job const& job, int servers, std::uin
                                   .timeout = timeout,
                                   .bind = job.bind,
                                   .job = job.job,
+                                  .tls = job.tls,
                                   .star = servers > 0,
                                   .generation = generation});
     program(net);
