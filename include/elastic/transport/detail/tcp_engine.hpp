@@ -83,6 +83,8 @@ class Engine {
     } catch (...) {  // the sockets close all the same
     }
     io_.stop();
+    thread_.join();
+    if (watcher_.is_open()) watcher_.release();  // the set closes itself
   }
 
   Lock lock() const {
