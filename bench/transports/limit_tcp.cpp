@@ -192,7 +192,7 @@ class Bare {
       fruitless_.clear();
       return static_cast<std::size_t>(n);
     }
-    fruitless_.push_back({socket, event, 0});
+    if (fruitless_.size() < 20 * patience_) fruitless_.push_back({socket, event, 0});
     return 0;
   }
   std::size_t put(int socket, void const* data, std::size_t bytes) {
@@ -208,11 +208,15 @@ class Bare {
   static char* as_bytes(float* x) { return reinterpret_cast<char*>(x); }
   float* floats(std::size_t r) { return stage_.data() + r * window / 4; }
   char* stage(std::size_t r) { return as_bytes(floats(r)); }
-  /// Lets others run after many calls that moved nothing; ranks that outnumber the cores sleep until one can.
+  /// Lets others run after many calls that moved nothing; ranks that outnumber the cores sleep in the end until one
+  /// can.
   void give_way() {
     if (fruitless_.size() <= patience_) return;
-    crowded_ ? static_cast<void>(::poll(fruitless_.data(), fruitless_.size(), 100))
-             : static_cast<void>(::sched_yield());
+    if (!crowded_ || fruitless_.size() < 20 * patience_) {
+      ::sched_yield();
+      return;
+    }
+    ::poll(fruitless_.data(), patience_, 100);
     fruitless_.clear();
   }
 

@@ -111,8 +111,9 @@ def take_turns(contenders, size, rounds, budget):
     calls = {}
     for name, (group, case) in contenders.items():
         once = group.measure(case, size, 1)
-        once = min(once, group.measure(case, size, max(1, min(20, int(budget / 4 / max(once, 1e-7))))))
-        calls[name] = max(2, min(50_000, int(budget / max(once, 1e-7))))
+        if once < budget:
+            once = min(once, group.measure(case, size, max(1, min(20, int(budget / 4 / max(once, 1e-7))))))
+        calls[name] = max(1, min(50_000, int(budget / max(once, 1e-7))))
     times = collections.defaultdict(list)
     for _ in range(rounds):
         for name, (group, case) in contenders.items():

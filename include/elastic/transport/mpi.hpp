@@ -368,17 +368,22 @@ class Mpi {
     return ticket;
   }
 
-  /// Tests as fast as it can, like a loop by hand; ranks that outnumber the cores give way at once, others
-  /// once the wait is long.
+  /// Tests as fast as it can, like a loop by hand, at first without looking at the clock; ranks that outnumber
+  /// the cores give way at once, others once the wait is long.
   template <class Done>
   void await(Done done, char const* what, int peer) const {
-    if (done()) return;
+    constexpr int turns = 256;
+    auto const soon = [&](bool gives_way) {
+      for (int turn = 0; turn < turns; ++turn) {
+        if (done()) return true;
+        if (gives_way) ::sched_yield();
+      }
+      return false;
+    };
+    if (soon(crowded_)) return;
     auto const start = std::chrono::steady_clock::now();
     StallWatch watch(rank(), what, options_.timeout);
-    bool gives_way = crowded_;
-    for (unsigned turn = 1; !done(); ++turn) {
-      if (gives_way) ::sched_yield();
-      if (turn % 256 != 0) continue;
+    for (bool gives_way = crowded_; !soon(gives_way);) {
       auto const waited = std::chrono::steady_clock::now() - start;
       if (waited >= options_.timeout) throw Timeout(peer, "", what, waited, "no answer");
       watch.look(waited, [&] { return peer; });
