@@ -12,9 +12,9 @@
 
 namespace {
 
-constexpr std::size_t small = 16384;  // bytes up to which everybody sends everything to everybody
-constexpr std::size_t call_bytes = std::size_t(1) << 20;  // of one send or recv
-constexpr std::size_t window = std::size_t(1) << 20;      // what may wait between two stages of a stream
+constexpr std::size_t small = 16384;            // bytes up to which everybody sends everything to everybody
+constexpr std::size_t call_bytes = 256 * 1024;  // of one send or recv: what a cache keeps until it is added
+constexpr std::size_t window = std::size_t(1) << 20;  // what may wait between two stages of a stream
 
 [[noreturn]] void fail(char const* what) { throw std::system_error(errno, std::generic_category(), what); }
 

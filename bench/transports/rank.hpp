@@ -190,6 +190,8 @@ inline void serve(std::string const& group, int rank, int size, Cases const& cas
         if (current.right) right = right && current.right(n + 1);
         done += n;
       }
+      // Ranks that were woken on one core are apart by then.
+      seconds.erase(seconds.begin(), seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 3));
       answer = {{"seconds", median(std::move(seconds))}, {"right", right}};
     } else if (verb == "held") {
       answer["held"] = current.held ? current.held() : 0;

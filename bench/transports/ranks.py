@@ -113,7 +113,7 @@ def take_turns(contenders, size, rounds, budget):
         once = group.measure(case, size, 1)
         if once < budget:
             once = min(once, group.measure(case, size, max(1, min(20, int(budget / 4 / max(once, 1e-7))))))
-        calls[name] = max(1, min(50_000, int(budget / max(once, 1e-7))))
+        calls[name] = max(1, min(100_000, int(budget / max(once, 1e-7))))
     times = collections.defaultdict(list)
     for _ in range(rounds):
         for name, (group, case) in contenders.items():

@@ -219,48 +219,35 @@ Case window_case(Net& net, int workers, std::size_t bytes) {
           }};
 }
 
-/// Arithmetic that takes this rank about `seconds` when nothing else runs, in slices with `between` after each.
+/// Some 20 ms of arithmetic, the same on all ranks, in slices with `between` after each.
 class Work {
  public:
-  explicit Work(double seconds) {
-    for (double& v : values_) v = 1.5;
-    auto const start = std::chrono::steady_clock::now();
-    for (int i = 0; i < 20; ++i) slice(1000);
-    slice_ =
-        static_cast<int>(20'000 * seconds / slices /
-                         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  }
+  Work() { values_.fill(1.5); }
   template <class F>
   void run(F between) {
-    for (int i = 0; i < slices; ++i) {
-      slice(slice_);
+    for (int slice = 0; slice < 50; ++slice) {
+      for (int round = 0; round < 8000; ++round)
+        for (double& v : values_) v = v * 0.999 + 0.001;
+      asm volatile("" : : "r"(values_.data()) : "memory");
       between();
     }
   }
 
  private:
-  static constexpr int slices = 50;
-  void slice(int rounds) {
-    for (int i = 0; i < rounds; ++i)
-      for (double& v : values_) v = v * 0.999 + 0.001;
-    asm volatile("" : : "r"(values_.data()) : "memory");
-  }
   std::array<double, 512> values_{};
-  int slice_ = 1;
 };
 
-/// What a gradient of 20 ms hides of an exchange behind it: each alone, both at once without a word to the transport
+/// What a gradient of that length hides of an exchange behind it: each alone, both at once without a word to the transport
 /// in between, both with a look at the ticket 50 times; and what
 /// rules in their jacobi order spend in exchanges, with and without the work.
 template <elastic::Collective Net>
 void add_overlap(Cases& cases, Net& net) {
   using namespace elastic;
-  static constexpr double seconds = 0.02;
   auto const timed = [&net](std::size_t bytes, auto call) {
     std::size_t const n = bytes / 4;
     auto const device = std::make_shared<device::Cpu>(device_for(net));
     auto const x = std::make_shared<device::Cpu::Buffer<float>>(device->template allocate<float>(n));
-    auto const work = std::make_shared<Work>(seconds);
+    auto const work = std::make_shared<Work>();
     Case made = all_reduce_case(net, x, x->span());
     made.call = [=, &net] { call(net, x->span(), *work); };
     return made;
@@ -291,7 +278,7 @@ void add_overlap(Cases& cases, Net& net) {
   auto const jacobi = [&](std::string const& name, auto rule) {
     cases[name] = [&net, rule](std::size_t bytes) { return trained(net, rule, bytes, {}, true); };
     cases[name + "_with_work"] = [&net, rule](std::size_t bytes) {
-      auto const work = std::make_shared<Work>(seconds);
+      auto const work = std::make_shared<Work>();
       return trained(
           net, rule, bytes, [work] { work->run([] {}); }, true);
     };
