@@ -9,6 +9,13 @@
 
 #include "rank.hpp"
 
+/// Before a loop whose arrays do not overlap.
+#ifdef __clang__
+#define NO_ALIAS _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define NO_ALIAS _Pragma("GCC ivdep")
+#endif
+
 namespace {
 
 using Counter = std::atomic<std::uint64_t>;
@@ -74,7 +81,7 @@ class Bare {
     std::size_t const first = share(n, rank_), last = share(n, rank_ + 1);
     if (ranks_ == 2) {
       float *const a = resident_[0], *const b = resident_[1];
-#pragma GCC ivdep
+      NO_ALIAS
       for (std::size_t i = first; i < last; ++i) a[i] = b[i] = a[i] + b[i];
     } else {
       constexpr std::size_t block = 2048;
@@ -83,7 +90,7 @@ class Bare {
         float* const a = resident_[0];
         for (int r = 1; r < ranks_; ++r) {
           float const* const b = resident_[r];
-#pragma GCC ivdep
+          NO_ALIAS
           for (std::size_t i = at; i < end; ++i) a[i] += b[i];
         }
         for (int r = 1; r < ranks_; ++r) std::copy(a + at, a + end, resident_[r] + at);
@@ -115,7 +122,7 @@ class Bare {
         float* const y = shared_.ring[1 - rank_][(base_ + k - 1) % slots];
         float* const to = own + (k - 1) * piece;
         std::size_t const values = count(mine, k - 1);
-#pragma GCC ivdep
+        NO_ALIAS
         for (std::size_t i = 0; i < values; ++i) to[i] = y[i] = to[i] + y[i];
         summed.store(base_ + k, std::memory_order_release);
       }
@@ -203,7 +210,7 @@ int main(int argc, char** argv) {
 
     // The center is rank 0's resident memory; the first `workers` ranks exchange with it.
     auto const exchange = [&](int workers, bool in_passes) {
-      return [&bare, rank, workers, in_passes, center = resident[0]](std::size_t bytes) {
+      return [rank, workers, in_passes, center = resident[0]](std::size_t bytes) {
         std::size_t const n = bytes / 4;
         auto const x = std::make_shared<bench::Floats>(n),
                    d = std::make_shared<bench::Floats>(in_passes ? n : 0);
