@@ -129,7 +129,8 @@ class Worker {
   void exchange(Move move, Add add, View x, double limit) requires PointToPoint<Net> {
     std::uint32_t refused = 0;
     if constexpr (shared) {
-      await([&] { refused = settle(window().exchange(move, add, x, View(), limit)); });
+      Stopwatch const running(report_.seconds.exchanging);
+      refused = settle(window().exchange(move, add, x, View(), limit));
     } else {
       constexpr std::uint32_t ahead =
           8;  // shards on their way: enough to fill the line, few enough for a cache
@@ -153,24 +154,25 @@ class Worker {
     if (!before_) before_.emplace(allocate(x.size()));
     if constexpr (shared) {
       std::uint32_t const refused = settle(window().exchange(move, add, x, before_->span(), limit));
-      return Started{*this, [this, refused] {
-                       exchanged(refused);
-                       return before_->span();
-                     }};
+      auto finish_it = [this, refused] {
+        exchanged(refused);
+        return before_->span();
+      };
+      return Started<decltype(finish_it)>(std::move(finish_it));
     } else {
       model_.device().copy(read(x), before_->span());
       client().start(step_, report_.loss, std::numeric_limits<std::uint32_t>::max());
-      return Started{*this, [this, move] {
-                       await([&] {
-                         client().finish([&](View shard, std::size_t first) {
-                           Stopwatch const computing(report_.seconds.exchanging);
-                           model_.device().for_each(move, shard, before_->span().part(first, shard.size()),
-                                                    shard);
-                         });
-                       });
-                       exchanged(0);
-                       return client().deltas();
-                     }};
+      auto finish_it = [this, move] {
+        await([&] {
+          client().finish([&](View shard, std::size_t first) {
+            Stopwatch const computing(report_.seconds.exchanging);
+            model_.device().for_each(move, shard, before_->span().part(first, shard.size()), shard);
+          });
+        });
+        exchanged(0);
+        return client().deltas();
+      };
+      return Started<decltype(finish_it)>(std::move(finish_it));
     }
   }
 
@@ -230,7 +232,7 @@ class Worker {
   template <class F>
   class Started {
    public:
-    Started(Worker&, F finish) : finish_(std::move(finish)) {}
+    explicit Started(F finish) : finish_(std::move(finish)) {}
     /// Waits for the exchange and returns what the center has been sent.
     View deltas() { return finish_(); }
 
@@ -280,14 +282,17 @@ class Worker {
     }
   }
 
+  /// Waiting is what finish() takes, but for the arithmetic in it.
   template <class F>
   void await(F finish) {
-    double const before = report_.seconds.waiting;
+    double const arithmetic = report_.seconds.exchanging;
+    waited_ = 0;
     {
-      Stopwatch const waiting(report_.seconds.waiting);
+      Stopwatch const waiting(waited_);
       finish();
     }
-    waited_ = report_.seconds.waiting - before;
+    waited_ -= report_.seconds.exchanging - arithmetic;
+    report_.seconds.waiting += waited_;
   }
 
   auto const& load() {
