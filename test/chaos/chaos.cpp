@@ -21,6 +21,7 @@
 #include <chrono>
 #include <cmath>
 #include <csignal>
+#include <cstdarg>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
@@ -248,10 +249,12 @@ pid_t start(Program program) {
 }
 
 int failures = 0;
-template <class... Arguments>
-void expect(bool good, char const* format, Arguments... arguments) {
+[[gnu::format(printf, 2, 3)]] void expect(bool good, char const* format, ...) {
   std::printf(good ? "  ok      " : "  FAILED  ");
-  std::printf(format, arguments...);
+  va_list arguments;
+  va_start(arguments, format);
+  std::vprintf(format, arguments);
+  va_end(arguments);
   std::printf("\n");
   if (!good) ++failures;
 }

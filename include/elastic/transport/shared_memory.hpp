@@ -164,6 +164,7 @@ class SharedMemory {
   }
   template <class T>
   Window<T> open_window(WindowHandle handle) {
+    if (job_.aborted()) job_.throw_aborted("open_window", std::chrono::seconds(0));
     return Window<T>::open(job_, handle);
   }
 

@@ -290,6 +290,7 @@ class Threads {
   template <class T>
   Window<T> open_window(WindowHandle handle) {
     std::lock_guard lock(shared_.mutex);
+    throw_if_aborted("open_window");  // rather than to say that the maker went because of it
     auto memory = handle.number < shared_.windows.size() ? shared_.windows[handle.number].lock() : nullptr;
     if (!memory) throw ProtocolError(-1, here, "open_window", {}, "its maker has dropped the window");
     if (memory->width != sizeof(T))
