@@ -68,8 +68,8 @@ class Server {
     while (!over()) {
       keep_in_touch();
       bool const moved = attend(add, limit);
+      commit_if_due();  // before it waits for whatever comes next
       if (auto const message = next_message(moved)) handle(*message);
-      commit_if_due();
     }
     close();
     if (left_ == 0 && last_loss_) std::rethrow_exception(last_loss_);

@@ -23,6 +23,7 @@ struct Far {
   void download(auto, auto) {}
   void upload(auto, auto) {}
   void for_each(auto, auto...) {}
+  bool within(auto, double) { return true; }
   void synchronize() {}
 };
 
