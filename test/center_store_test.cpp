@@ -121,7 +121,8 @@ TEST_CASE("a server killed while it writes leaves a whole commit") {
     }
     char byte = 0;
     REQUIRE(::read(ends[0], &byte, 1) == 1);
-    for (unsigned long spin = random() % 2'000'000; spin > 0; --spin) asm volatile("");  // anywhere in a write
+    for (unsigned long spin = random() % 2'000'000; spin > 0; --spin)
+      asm volatile("");  // anywhere in a write
     ::kill(server, SIGKILL);
     ::waitpid(server, nullptr, 0);
     ::close(ends[0]);

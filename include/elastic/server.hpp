@@ -15,11 +15,11 @@
 #include <vector>
 
 #include "elastic/agreement.hpp"
-#include "elastic/center_client.hpp"
 #include "elastic/center_desk.hpp"
 #include "elastic/center_window.hpp"
 #include "elastic/concepts.hpp"
 #include "elastic/event.hpp"
+#include "elastic/membership.hpp"
 #include "elastic/plan.hpp"
 #include "elastic/report.hpp"
 #include "elastic/role.hpp"

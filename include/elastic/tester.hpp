@@ -7,9 +7,9 @@
 #include <thread>
 #include <utility>
 
-#include "elastic/center_client.hpp"
 #include "elastic/concepts.hpp"
 #include "elastic/event.hpp"
+#include "elastic/membership.hpp"
 #include "elastic/plan.hpp"
 #include "elastic/report.hpp"
 #include "elastic/role.hpp"

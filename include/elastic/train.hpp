@@ -10,6 +10,7 @@
 
 #include "elastic/agreement.hpp"
 #include "elastic/compose.hpp"
+#include "elastic/membership.hpp"
 #include "elastic/plan.hpp"
 #include "elastic/report.hpp"
 #include "elastic/role.hpp"

@@ -17,6 +17,7 @@
 #include "elastic/center_window.hpp"
 #include "elastic/concepts.hpp"
 #include "elastic/event.hpp"
+#include "elastic/membership.hpp"
 #include "elastic/optimizer/sgd.hpp"
 #include "elastic/plan.hpp"
 #include "elastic/report.hpp"
