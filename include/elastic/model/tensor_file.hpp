@@ -114,6 +114,8 @@ inline NamedTensor load_tensor(std::filesystem::path const& path) {
     header = json::parse(text);
   } catch (json::parse_error const& error) {  // which counts from 1
     fail(7 + error.byte, "a JSON header", error.what());
+  } catch (json::exception const& error) {  // a number beyond all numbers, say
+    fail(8, "a JSON header", error.what());
   }
 
   NamedTensor tensor;
