@@ -102,8 +102,8 @@ struct Member {
   std::array<Offer, offers> offer;
 };
 
-/// The start of the segment.
-struct JobHeader : Owned {
+/// The start of the segment; the members follow it, so it is as long as their alignment asks.
+struct alignas(Member) JobHeader : Owned {
   static constexpr std::uint32_t current_version = 3;
   enum Phase : std::uint32_t { being_made, forming, running };
   enum Abort : std::uint32_t { none, being_written, aborted };

@@ -122,7 +122,7 @@ class SharedWindow {
       throw ConfigError("window of values of " + std::to_string(handle.width) + " bytes opened as one of " +
                         std::to_string(sizeof(T)));
     SharedWindow window(job, handle.size);
-    std::array<std::byte, sizeof(Head)> found{};
+    alignas(Head) std::array<std::byte, sizeof(Head)> found{};
     bool const there = handle.place % SharedHeap::page == 0 && handle.size < job.bytes() / sizeof(T) &&
                        handle.place < job.bytes() && window.bytes() <= job.bytes() - handle.place;
     if (there) job.read(handle.place, found.data(), found.size());  // a hole, if it is gone, keeps being one
