@@ -18,17 +18,19 @@ endif()
 set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 
-# What every own executable links besides the components it needs.
+# What every own executable links besides the components it needs. (CMake before 3.26 does not know that nvcc can C++20.)
 add_library(elastic_build INTERFACE)
 target_link_libraries(elastic_build INTERFACE elastic::elastic)
-target_compile_options(elastic_build INTERFACE -Wall -Wextra -Wconversion -Wshadow)
+target_compile_options(elastic_build INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wconversion -Wshadow>
+                                               $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 -Xcompiler=-Wall,-Wextra,-Wno-parentheses>)
 if(ELASTIC_WERROR)
-  target_compile_options(elastic_build INTERFACE -Werror)
+  target_compile_options(elastic_build INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>
+                                                 $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings>)
 endif()
 if(ELASTIC_NATIVE)
-  target_compile_options(elastic_build INTERFACE -march=native)
+  target_compile_options(elastic_build INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-march=native>)
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU") # g++ 12's tuning for znver3 and 4 costs Eigen 15-25 %
-    target_compile_options(elastic_build INTERFACE -mtune=generic)
+    target_compile_options(elastic_build INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-mtune=generic>)
   endif()
 endif()
 if(ELASTIC_SANITIZE)

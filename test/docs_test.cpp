@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/source_tree.hpp"
 
 namespace {
 
@@ -94,7 +95,7 @@ Strings defects(fs::path const& path, std::string const& text, fs::path const& r
   return found;
 }
 
-fs::path root() { return fs::path(__FILE__).parent_path().parent_path(); }
+fs::path root() { return support::source_tree(); }
 
 TEST_CASE("docs: links resolve and quotations are exact") {
   std::vector<fs::path> pages;

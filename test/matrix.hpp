@@ -12,6 +12,7 @@
 #include "elastic/dispatch.hpp"
 #include "support/launch_serial.hpp"
 #include "support/named_case.hpp"
+#include "support/source_tree.hpp"
 
 namespace matrix {
 
@@ -72,7 +73,7 @@ std::string documented_head(Types<Rs...>) {
 /// docs/matrix.md says what the compiler does. When it fails, what it misses is what to write there.
 template <class Net>
 void is_documented() {
-  auto const page = std::filesystem::path(__FILE__).parent_path().parent_path() / "docs" / "matrix.md";
+  auto const page = support::source_tree() / "docs" / "matrix.md";
   std::ifstream file(page);
   REQUIRE(file);
   std::string const text(std::istreambuf_iterator<char>(file), {});

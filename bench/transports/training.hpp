@@ -145,19 +145,20 @@ Case async_easgd_by_hand(Net& net, elastic::rule::AsyncEasgd const& rule, std::s
   auto const x = std::make_shared<device::Cpu::Buffer<float>>(device->template allocate<float>(n));
   int const rank = net.rank(), ranks = net.size();
   fill(x->span().data(), n, rank);
-  std::shared_ptr<CenterWindow<Net, float>> window;
+  using Window = CenterWindow<Net, device::Cpu, float>;
+  std::shared_ptr<Window> window;
   Welcome welcome{};
   if (rank == 0) {
-    window = std::make_shared<CenterWindow<Net, float>>(net, read(x->span()), 0);
+    window = std::make_shared<Window>(net, *device, x->span(), 0);
     window->announce(welcome);
     for (int r = 1; r < ranks; ++r) net.send(read(as_bytes(welcome)), r, tag::welcome);
   } else {
     net.receive(as_bytes(welcome), 0, tag::welcome);
-    window = std::make_shared<CenterWindow<Net, float>>(net, welcome);
+    window = std::make_shared<Window>(net, *device, welcome);
   }
   ops::Retract const move{*rule.alpha};
   return {[] {},
-          [=, limit = rule.limit, &net] {
+          [=, limit = rule.limit, keep = device, &net] {
             Ask ask{};
             if (rank == 0) {
               for (int r = 1; r < ranks; ++r) net.receive(as_bytes(ask), r, tag::ask);

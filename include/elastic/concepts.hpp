@@ -5,6 +5,7 @@
 #include <chrono>
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string_view>
 #include <type_traits>
@@ -14,6 +15,14 @@
 #include "elastic/traffic.hpp"
 
 namespace elastic {
+
+/// Work in flight. wait() returns once the buffers it borrowed may be touched again, or throws at the
+/// deadline; done() says whether wait() would return at once, and makes progress. Destroying a ticket waits.
+template <class T>
+concept Ticket = std::movable<T> && requires(T& ticket) {
+  ticket.wait();
+  { ticket.done() } -> std::same_as<bool>;
+};
 
 /// A place where numbers live and where elementwise work runs, in submission order.
 template <class Dev>
@@ -26,15 +35,24 @@ concept Device = requires(Dev& dev, Span<float, typename Dev::memory> y,
   dev.upload(read(host), y);                               // y = host
   dev.for_each(ops::Add{}, y, x);                          // f(y[i], x[i]) for every i
   { dev.within(x, /*limit=*/1.0) } -> std::same_as<bool>;  // |x[i]| <= limit for every i; false with a NaN
+  // move(d, x[i], c[i]), then add(c[i], d), for every i, but blocks of exchange_block values whose d is not
+  // within the limit are not added. d goes to a third vector too, unless that is empty.
+  dev.exchange(ops::Retract{1}, ops::Add{}, /*x=*/y, /*c=*/y, /*d=*/y, /*limit=*/1.0);
+  { dev.refused() } -> std::same_as<std::uint32_t>;  // blocks not added since this was asked last
   dev.synchronize();
 };
 
-/// Work in flight. wait() returns once the buffers it borrowed may be touched again, or throws at the
-/// deadline; done() says whether wait() would return at once, and makes progress. Destroying a ticket waits.
-template <class T>
-concept Ticket = std::movable<T> && requires(T& ticket) {
-  ticket.wait();
-  { ticket.done() } -> std::same_as<bool>;
+/// A device with a memory of its own, which no transport need reach: copies to and from the host run beside its
+/// work, in submission order with it, and it reads and writes host memory in place.
+template <class Dev>
+concept OwnMemory = Device<Dev> && !std::same_as<typename Dev::memory, memory::Host> &&
+    requires(Dev& dev, Span<float, typename Dev::memory> y, Span<float const, typename Dev::memory> x,
+             Span<float> host, std::size_t n) {
+  { dev.allocate_host(n).data() } -> std::same_as<std::byte*>;  // n bytes that copies are fast from and to
+  { dev.start_download(x, host) } -> Ticket;                     // done once host holds x
+  { dev.start_upload(read(host), y) } -> Ticket;                 // done once host may be changed; later work sees y
+  { dev.mark() } -> Ticket;                                      // done once all work submitted so far is
+  { dev.map(host).span() } -> std::same_as<Span<float, typename Dev::memory>>;  // the same values, for the device
 };
 
 /// The least every transport offers: who am I, how many are we, what did we move, how do we stop together.
@@ -87,9 +105,9 @@ concept PointToPoint = Transport<Net> &&
   { net.wait_message() } -> std::same_as<Envelope>;  // the same, waiting at most timeout()
 };
 
-/// Memory of the whole job that ranks change in place, one stripe at a time. Any rank makes a window, zeros at
-/// first; its handle travels in a message, and with it another rank opens the same memory.
-template <class Net>
+/// Memory of the whole job that ranks, or their devices, change in place, one stripe at a time. Any rank makes a
+/// window, zeros at first; its handle travels in a message, and with it another rank opens the same memory.
+template <class Net, class Memory = memory::Host>
 concept Windowed = Transport<Net> && std::is_trivially_copyable_v<typename Net::WindowHandle> &&
     requires(Net& net, typename Net::template Window<float> window, std::size_t k) {
   { net.template make_window<float>(k) } -> std::same_as<typename Net::template Window<float>>;
@@ -98,9 +116,9 @@ concept Windowed = Transport<Net> && std::is_trivially_copyable_v<typename Net::
   { window.size() } -> std::same_as<std::size_t>;
   { window.stripes() } -> std::same_as<std::size_t>;       // how many
   { window.first(k) } -> std::same_as<std::size_t>;        // value of the window that stripe k begins with
-  { window.stripe(k) } -> std::same_as<Span<float>>;       // without its lock
-  { window.lock(k).span() } -> std::same_as<Span<float>>;  // waits, at most timeout(); held until dropped
-  { window.try_lock(k)->span() } -> std::same_as<Span<float>>;  // an optional: empty if somebody holds it
+  { window.stripe(k) } -> std::same_as<Span<float, Memory>>;       // without its lock
+  { window.lock(k).span() } -> std::same_as<Span<float, Memory>>;  // waits, at most timeout(); held until dropped
+  { window.try_lock(k)->span() } -> std::same_as<Span<float, Memory>>;  // an optional: empty if somebody holds it
 };
 
 /// A model whose parameters and gradients are two flat vectors on one device.

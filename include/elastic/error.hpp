@@ -35,6 +35,12 @@ class DataError : public Error {
   using Error::Error;
 };
 
+/// A call to an accelerator failed: names the call, the file that made it and the device.
+class DeviceError : public Error {
+ public:
+  using Error::Error;
+};
+
 /// Communication failed: names the rank and host it failed with, the operation, and the seconds waited.
 class TransportError : public Error {
  public:

@@ -8,6 +8,15 @@
 #define ELASTIC_FN
 #endif
 
+#include <cstddef>
+
+namespace elastic {
+
+/// Values of a delta that a center takes or leaves together in Device::exchange.
+inline constexpr std::size_t exchange_block = 1024;
+
+}  // namespace elastic
+
 namespace elastic::ops {
 
 /// y <- value

@@ -104,7 +104,7 @@ class Server {
   // -- where the center is: in shared memory, or here
   void open() {
     if constexpr (shared) {
-      window_.emplace(net_, read(center_), lineage_.version);
+      window_.emplace(net_, device_, center_, lineage_.version);
     } else {
       service_.emplace(net_, device_, center_);
       for (int r = layout_.first_worker(); r < layout_.first_tester(); ++r)
@@ -359,9 +359,9 @@ class Server {
       if constexpr (!shared)
         for (int r = layout_.first_worker(); r < layout_.first_tester(); ++r)
           if (service_) lineage_.workers[std::size_t(r)] = service_->progress(r);
+      if constexpr (shared)
+        if (window_) window_->snapshot(center_);
       if constexpr (std::is_same_v<Memory, memory::Host>) {
-        if constexpr (shared)
-          if (window_) window_->snapshot(center_);
         tell(event::Center<T>{read(center_), lineage_});
       } else {
         host_.resize(center_.size());
@@ -385,7 +385,7 @@ class Server {
   };
   template <class N>
   struct WindowOf<N, true> {
-    using type = CenterWindow<N, T>;
+    using type = CenterWindow<N, Dev, T>;
   };
 
   Net& net_;

@@ -250,7 +250,7 @@ class Worker {
     return *client_;
   }
   auto& window() {
-    if (!window_) window_.emplace(net_, entry_.welcome);
+    if (!window_) window_.emplace(net_, model_.device(), entry_.welcome);
     return *window_;
   }
 
@@ -385,7 +385,7 @@ class Worker {
   };
   template <class N>
   struct Shared<N, true> {
-    using Window = CenterWindow<N, T>;
+    using Window = CenterWindow<N, Dev, T>;
   };
   std::optional<typename Messages<Net>::Desk> desk_;
   std::optional<typename Messages<Net>::Client> client_;

@@ -24,6 +24,8 @@ struct Far {
   void upload(auto, auto) {}
   void for_each(auto, auto...) {}
   bool within(auto, double) { return true; }
+  void exchange(auto...) {}
+  std::uint32_t refused() { return 0; }
   void synchronize() {}
 };
 

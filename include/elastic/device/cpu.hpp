@@ -3,12 +3,16 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <memory_resource>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 
+#include "elastic/ops.hpp"
 #include "elastic/span.hpp"
 
 namespace elastic::device {
@@ -87,10 +91,32 @@ class Cpu {
     return good != 0;
   }
 
+  /// One elastic exchange with a center that this device reaches; see Device (concepts.hpp). Values of one block
+  /// stay in L1 between the check and the sum.
+  template <class Move, class Add, class T>
+  void exchange(Move move, Add add, Span<T, memory> x, Span<T, memory> c, Span<T, memory> deltas, double limit) {
+    std::array<T, exchange_block> d;
+    for (std::size_t first = 0; first < c.size(); first += d.size()) {
+      std::size_t const n = std::min(d.size(), c.size() - first);
+      T* const xs = x.data() + first;
+      T* const cs = c.data() + first;
+      for (std::size_t i = 0; i < n; ++i) move(d[i], xs[i], cs[i]);
+      if (!within(Span<T const, memory>(d.data(), n), limit)) {
+        ++refused_;
+      } else {
+        for (std::size_t i = 0; i < n; ++i) add(cs[i], d[i]);
+      }
+      if (!deltas.empty()) std::copy_n(d.data(), n, deltas.data() + first);
+    }
+  }
+  /// Blocks that exchange() has not added since this was asked last.
+  std::uint32_t refused() { return std::exchange(refused_, 0); }
+
   void synchronize() {}
 
  private:
   std::pmr::memory_resource* resource_;
+  std::uint32_t refused_ = 0;
 };
 
 }  // namespace elastic::device
