@@ -23,6 +23,7 @@ TEST_CASE("the nets have the parameters of their papers and programs", "[model]"
   CHECK(easgd_cifar().parameter_count() == 351'946);
   CHECK(async_easgd_cifar().parameter_count() == 4'328'970);
   CHECK(perceptron().parameter_count() == 669'706);
+  CHECK(alexnet().parameter_count() == 60'965'224);
   std::vector<int> heights;
   Architecture const paper = easgd_cifar();
   for (PlacedLayer const& placed : paper.layers())
@@ -31,6 +32,36 @@ TEST_CASE("the nets have the parameters of their papers and programs", "[model]"
   Architecture const async = async_easgd_cifar();
   CHECK(async.layers().back().in == Shape{512, 2, 2});
   CHECK_THROWS_AS(async_easgd_cifar(3, 15), ConfigError);
+}
+
+TEST_CASE("alexnet has the shapes, groups and starting values that Theano-MPI tabulates", "[model]") {
+  Architecture const net = alexnet();
+  std::vector<Shape> convolved, pooled, normalized;
+  std::vector<int> groups;
+  std::vector<double> biases, deviations;
+  for (PlacedLayer const& placed : net.layers()) {
+    if (auto const* conv = std::get_if<Conv>(&placed.layer)) {
+      convolved.push_back(placed.out);
+      groups.push_back(conv->groups);
+      biases.push_back(conv->bias);
+      deviations.push_back(conv->init.deviation);
+    }
+    if (auto const* linear = std::get_if<Linear>(&placed.layer)) {
+      biases.push_back(linear->bias);
+      deviations.push_back(linear->init.deviation);
+    }
+    if (std::holds_alternative<MaxPool>(placed.layer)) pooled.push_back(placed.out);
+    if (std::holds_alternative<Lrn>(placed.layer)) normalized.push_back(placed.in);
+  }
+  CHECK(convolved ==
+        std::vector<Shape>{{96, 55, 55}, {256, 27, 27}, {384, 13, 13}, {384, 13, 13}, {256, 13, 13}});
+  CHECK(pooled == std::vector<Shape>{{96, 27, 27}, {256, 13, 13}, {256, 6, 6}});
+  CHECK(normalized == std::vector<Shape>{{96, 27, 27}, {256, 13, 13}});
+  CHECK(groups == std::vector{1, 2, 1, 2, 2});
+  CHECK(biases == std::vector<double>{0, 0.1, 0, 0.1, 0, 0.1, 0.1, 0});
+  CHECK(deviations == std::vector{0.01, 0.01, 0.01, 0.01, 0.01, 0.005, 0.005, 0.01});
+  CHECK(net.input() == Shape{3, 227, 227});
+  CHECK(net.classes() == 1000);
 }
 
 TEST_CASE("parameter groups tile the flat vector: weights, then biases of each layer", "[model]") {
@@ -68,6 +99,9 @@ TEST_CASE("impossible layers are refused by index and shape", "[model]") {
   CHECK_THROWS_AS(build({Dropout{.rate = 1}, last}), ConfigError);
   CHECK_THROWS_AS(build({Dropout{.rate = std::nan("")}, last}), ConfigError);
   CHECK_THROWS_AS(build({BatchNorm{.epsilon = 0}, last}), ConfigError);
+  CHECK_THROWS_WITH(build({Lrn{.size = 4}, last}), ContainsSubstring("Lrn") && ContainsSubstring("odd"));
+  CHECK_THROWS_AS(build({Lrn{.k = 0}, last}), ConfigError);
+  CHECK_THROWS_AS(build({Lrn{.alpha = std::nan("")}, last}), ConfigError);
   CHECK_THROWS_AS(build({Linear{.outputs = 0}}), ConfigError);
   CHECK_THROWS_AS(build({}), ConfigError);
   CHECK_THROWS_AS(build({Linear{.outputs = 1}}), ConfigError);

@@ -103,6 +103,16 @@ inline std::vector<Case> small_nets() {
         {Conv{.channels = 7, .kernel = 3, .pad = 1}, BatchNorm{.epsilon = 1e-3}, Relu{}, MaxPool{.kernel = 2},
          Linear{.outputs = 6}, BatchNorm{}, Relu{}, Linear{.outputs = 3}}}},
       {"norm first", {{3, 4, 4}, {BatchNorm{}, Conv{.channels = 4, .kernel = 3}, Linear{.outputs = 3}}}},
+      {"response normalized over neighbors",
+       {{3, 7, 6},
+        {Conv{.channels = 11, .kernel = 3}, Relu{}, MaxPool{.kernel = 2},
+         Lrn{.size = 5, .k = 2, .alpha = 0.3, .beta = 0.75}, Conv{.channels = 4, .kernel = 2}, Relu{},
+         Linear{.outputs = 3}}}},
+      {"response normalized over all and over one",
+       {{2, 5, 5},
+        {Conv{.channels = 4, .kernel = 3}, Lrn{.size = 9, .k = 1, .alpha = 0.5, .beta = 0.5},
+         Dropout{.rate = 0.2}, Linear{.outputs = 5}, Lrn{.size = 1, .k = 1.5, .alpha = 0.7, .beta = 1.25},
+         Linear{.outputs = 3}}}},
   };
 }
 

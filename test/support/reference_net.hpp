@@ -225,6 +225,36 @@ class ReferenceNet {
     }
   }
 
+  // The indices of the values whose squares normalize value i, itself among them.
+  template <class F>
+  static void each_around(model::Lrn const& lrn, model::Shape shape, std::size_t i, F f) {
+    auto const own = static_cast<long>(channel(shape, i)),
+               area = static_cast<long>(shape.height) * shape.width;
+    for (long c = own - lrn.size / 2; c <= own + lrn.size / 2; ++c)
+      if (c >= 0 && c < shape.channels) f(at(static_cast<long>(i) + (c - own) * area));
+  }
+  static double lrn_scale(model::Lrn const& lrn, model::Shape shape, Doubles const& x, std::size_t i) {
+    double sum = 0;
+    each_around(lrn, shape, i, [&](std::size_t j) { sum += x[j] * x[j]; });
+    return lrn.k + lrn.alpha * sum;
+  }
+  void forward(model::Lrn const& lrn, model::PlacedLayer const& p, Doubles const& x, Doubles& y,
+               model::Generator&) {
+    for (std::size_t i = 0; i < x.size(); ++i) y[i] = x[i] / std::pow(lrn_scale(lrn, p.in, x, i), lrn.beta);
+  }
+  // Each output by each of the values that it depends on.
+  void backward(model::Lrn const& lrn, model::PlacedLayer const& p, std::size_t layer, Doubles const& dy,
+                Doubles& dx) {
+    Doubles const& x = values_[layer];
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      double const scale = lrn_scale(lrn, p.in, x, i);
+      dx[i] += dy[i] * std::pow(scale, -lrn.beta);
+      each_around(lrn, p.in, i, [&](std::size_t j) {
+        dx[j] -= dy[i] * x[i] * lrn.beta * std::pow(scale, -lrn.beta - 1) * lrn.alpha * 2 * x[j];
+      });
+    }
+  }
+
   static std::size_t channel(model::Shape shape, std::size_t i) {
     return i / static_cast<std::size_t>(shape.height * shape.width) %
            static_cast<std::size_t>(shape.channels);

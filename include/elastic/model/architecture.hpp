@@ -2,6 +2,7 @@
 // From a list of layers to shapes and to places in the flat parameter vector, checked once for all backends.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <string>
 #include <utility>
@@ -108,6 +109,12 @@ class Architecture {
     auto const channels = static_cast<std::size_t>(placed.in.channels);
     placed.weights = take(channels, ParameterKind::normalization);
     placed.biases = take(channels, ParameterKind::normalization);
+  }
+
+  void infer(Lrn const& lrn, PlacedLayer&) {
+    if (lrn.size < 1 || lrn.size % 2 == 0) refuse("Lrn", "size must be odd and positive");
+    if (!(lrn.k > 0 && lrn.alpha >= 0 && std::isfinite(lrn.k + lrn.alpha + lrn.beta)))
+      refuse("Lrn", "k must be positive, alpha not negative, and all of them finite");
   }
 
   Shape windows(char const* name, Shape in, int channels, int kernel, int pad, int stride) const {

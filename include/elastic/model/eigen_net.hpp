@@ -13,6 +13,7 @@
 #include "elastic/model/batch.hpp"
 #include "elastic/model/dropout.hpp"
 #include "elastic/model/eigen_layers.hpp"
+#include "elastic/model/eigen_lrn.hpp"
 #include "elastic/model/eigen_product.hpp"
 #include "elastic/model/moments.hpp"
 #include "elastic/model/net.hpp"
@@ -68,7 +69,7 @@ class EigenEngine {
 
  private:
   using Layer = std::variant<detail::EigenProduct, detail::EigenPool, detail::EigenRelu, detail::EigenDropout,
-                             detail::EigenNorm>;
+                             detail::EigenNorm, detail::EigenLrn>;
 
   static detail::Values slope_buffer(Architecture const& architecture, int max_batch) {
     std::size_t largest = 0;
@@ -97,6 +98,10 @@ class EigenEngine {
            std::size_t& norms) {
     layers_.emplace_back(std::in_place_type<detail::EigenNorm>, placed.in, norm.epsilon, bound,
                          moments_[norms++], max_batch);
+  }
+
+  void add(Lrn const& lrn, PlacedLayer const& placed, detail::Bound, int max_batch, std::size_t&) {
+    layers_.emplace_back(std::in_place_type<detail::EigenLrn>, placed.in, lrn, max_batch);
   }
 
   void to_channels_last(float const* images, float* pixels) const {

@@ -80,7 +80,17 @@ struct BatchNorm {
   double epsilon = 1e-5;
 };
 
+/// Local response normalization across channels: x / (k + alpha * sum)^beta, where sum is that of the squares of
+/// the `size` channels around x's own, as far as they exist. As in its paper (Krizhevsky, Sutskever, Hinton 2012,
+/// section 3.3), alpha is not divided by the size; oneDNN, cuDNN and PyTorch divide it.
+struct Lrn {
+  int size = 5;  ///< odd
+  double k = 2;
+  double alpha = 1e-4;
+  double beta = 0.75;
+};
+
 /// Any layer.
-using Layer = std::variant<Conv, MaxPool, Relu, Dropout, Linear, BatchNorm>;
+using Layer = std::variant<Conv, MaxPool, Relu, Dropout, Linear, BatchNorm, Lrn>;
 
 }  // namespace elastic::model

@@ -41,6 +41,38 @@ inline Architecture async_easgd_cifar(int channels = 3, int size = 32, int class
   return {{channels, size, size}, layers};
 }
 
+/// AlexNet as Theano-MPI and theano_alexnet train it ("AlexNet-128b"): two groups in the second, fourth and fifth
+/// convolution, pooling before normalization, 227x227 crops.
+///
+/// 60,965,224 parameters for 1000 classes. Weights start as N(0, 0.01^2), in the hidden linear layers as
+/// N(0, 0.005^2); biases as 0.1 in the second and fourth convolution and the hidden linear layers, else as 0.
+inline Architecture alexnet(int classes = 1000) {
+  Init const init = normal(0.01), hidden = normal(0.005);
+  return {{3, 227, 227},
+          {Conv{.channels = 96, .kernel = 11, .stride = 4, .init = init},
+           Relu{},
+           MaxPool{.kernel = 3, .stride = 2},
+           Lrn{},
+           Conv{.channels = 256, .kernel = 5, .pad = 2, .groups = 2, .init = init, .bias = 0.1},
+           Relu{},
+           MaxPool{.kernel = 3, .stride = 2},
+           Lrn{},
+           Conv{.channels = 384, .kernel = 3, .pad = 1, .init = init},
+           Relu{},
+           Conv{.channels = 384, .kernel = 3, .pad = 1, .groups = 2, .init = init, .bias = 0.1},
+           Relu{},
+           Conv{.channels = 256, .kernel = 3, .pad = 1, .groups = 2, .init = init},
+           Relu{},
+           MaxPool{.kernel = 3, .stride = 2},
+           Linear{.outputs = 4096, .init = hidden, .bias = 0.1},
+           Relu{},
+           Dropout{.rate = 0.5},
+           Linear{.outputs = 4096, .init = hidden, .bias = 0.1},
+           Relu{},
+           Dropout{.rate = 0.5},
+           Linear{.outputs = classes, .init = init}}};
+}
+
 /// 28x28 gray images, two hidden layers of 512, ten classes: 669,706 parameters.
 inline Architecture perceptron(Init init = {}) {
   return {{1, 28, 28},

@@ -289,6 +289,35 @@ class OnednnProgram {
     });
   }
 
+  void add(Lrn const& lrn, PlacedLayer const& placed) {
+    expect_images(placed.in);
+    auto const across = dnnl::algorithm::lrn_across_channels;
+    auto const alpha = static_cast<float>(lrn.alpha * lrn.size);  // oneDNN divides by the size
+    auto const beta = static_cast<float>(lrn.beta), k = static_cast<float>(lrn.k);
+    dnnl::lrn_forward::primitive_desc const descriptor(
+        {kind(), across, x_.get_desc(), lrn.size, alpha, beta, k}, shop_.attributes(), shop_.engine());
+    Memory const x = x_, y = shop_.room(descriptor.dst_desc());
+    OnednnArguments arguments{{DNNL_ARG_SRC, x}, {DNNL_ARG_DST, y}};
+    Memory work;
+    if (trains_) arguments[DNNL_ARG_WORKSPACE] = work = shop_.room(descriptor.workspace_desc());
+    forward_.emplace_back(shop_.call(descriptor, dnnl::lrn_forward(descriptor), arguments));
+    x_ = y;
+    if (!place_.trained) return;
+    unwinds_.emplace_back([=, this](Memory const& slope) {
+      Memory const given = as(slope, x.get_desc(), backward_);
+      dnnl::lrn_backward::primitive_desc const back(
+          {across, x.get_desc(), given.get_desc(), lrn.size, alpha, beta, k}, shop_.attributes(),
+          shop_.engine(), descriptor);
+      Memory const dx = shop_.room(back.diff_src_desc());
+      backward_.push_back(shop_.call(back, dnnl::lrn_backward(back),
+                                     {{DNNL_ARG_SRC, x},
+                                      {DNNL_ARG_DIFF_DST, given},
+                                      {DNNL_ARG_WORKSPACE, work},
+                                      {DNNL_ARG_DIFF_SRC, dx}}));
+      return dx;
+    });
+  }
+
   dnnl::prop_kind kind() const {
     return trains_ ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference;
   }
