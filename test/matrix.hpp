@@ -21,6 +21,18 @@ using namespace elastic;
 using Rules = Types<rule::Bsp, rule::SyncEasgd, rule::AsyncEasgd>;
 using Devices = Types<device::Cpu>;
 
+/// The transport as a device needs it.
+template <class Net, class Dev, bool staged = !Reaches<Net, typename Dev::memory>>
+struct ReachingOf {
+  using type = Net;
+};
+template <class Net, class Dev>
+struct ReachingOf<Net, Dev, true> {
+  using type = transport::Staged<Net, Dev>;
+};
+template <class Net, class Dev>
+using Reaching = typename ReachingOf<Net, Dev>::type;
+
 /// The choice at run time refuses what the compiler refuses, in the same words.
 template <class Net, class Rule, class Dev>
 void is_refused() {
@@ -35,7 +47,7 @@ bool add_cell() {
         std::string(Net::name) + " x " + std::string(Rule::name) + " x " + std::string(Dev::name);
     return support::add_case(body, cell + promise, "[matrix]");
   };
-  if constexpr (Composable<Net, Rule, Dev>) {
+  if constexpr (Composable<Reaching<Net, Dev>, Rule, Dev>) {
     bool added = add(conformance::converges<Net, Rule, Dev>, ": converges") &&
                  add(conformance::one_worker_is_sgd<Net, Rule, Dev>, ": one worker is plain SGD") &&
                  add(conformance::conserves<Net, Rule, Dev>, ": conserves") &&
@@ -88,9 +100,13 @@ bool add_row(Types<Rs...>, Types<Devs...>) {
 }
 
 /// Registers all cells of one transport.
+template <class Net, class... Devs>
+bool add(Types<Devs...> devices) {
+  return add_row<Net>(Rules{}, devices);
+}
 template <class Net>
 bool add() {
-  return add_row<Net>(Rules{}, Devices{}) &&
+  return add<Net>(Devices{}) &&
          support::add_case(is_documented<Net>, std::string(Net::name) + ": its row stands in docs/matrix.md",
                            "[matrix]");
 }

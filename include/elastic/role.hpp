@@ -99,7 +99,7 @@ struct Welcome {
   std::uint64_t sequence;         ///< Progress of this worker as the server knows it
   std::uint32_t taken;
   std::uint32_t starts;               ///< 1: a Status and the center to start from follow
-  std::array<std::byte, 128> window;  ///< where the center is, if it is in memory that all ranks see
+  std::array<std::byte, 192> window;  ///< where the center is, if it is in memory that all ranks see
 };
 
 /// A message of fixed size as a transport carries it.

@@ -157,11 +157,13 @@ class Trainer : Composition<Net, Rule, Dev> {
   }
 
   /// What workers that meet in collectives must do at the same steps, and workers of a server need not.
-  static std::string in_step(Plan const& plan) {
+  std::string in_step(Plan const& plan) const {
     if constexpr (Rule::needs != Needs::collective) return "";
+    std::string transport;
+    if constexpr (requires { net_.terms(); }) transport = net_.terms();
     auto const& schedule = plan.sgd.schedule;
-    return "steps=" + std::to_string(plan.steps) + "\n" + "decay=" + to_text(schedule.decay) + "\n" +
-           "steps_per_epoch=" + to_text(plan.steps_per_epoch) + "\n" +
+    return transport + "steps=" + std::to_string(plan.steps) + "\n" + "decay=" + to_text(schedule.decay) +
+           "\n" + "steps_per_epoch=" + to_text(plan.steps_per_epoch) + "\n" +
            "can be stopped=" + to_text(plan.stop != nullptr) + "\n";
   }
 

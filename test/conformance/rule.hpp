@@ -26,6 +26,10 @@ using namespace elastic;
 template <class Net, class Rule>
 constexpr int some_workers = Launch<Net>::max_ranks == 1 ? 1 : 3;
 
+/// What a device may differ by from the CPU after a few steps: a GPU rounds a product and a sum once.
+template <class Dev>
+constexpr double rounding = Dev::name == "cuda" ? 1e-6 : 0;
+
 /// Does it pull its workers to a center?
 template <class Rule>
 constexpr bool elastic_rule = requires(Rule rule) {
@@ -47,15 +51,15 @@ Rule some_rule(double alpha = 0.25) {
 /// partners may be with a center that later ones are still pulling in.
 template <class Net, class Rule, class Dev>
 void converges() {
-  auto const answers = Launch<Net>::run(ranks_for<Rule>(some_workers<Net, Rule>), [](Net& net) {
-    Dev device;
-    model::Quadratic<float> model(device, 64);
-    data::Noise<float> noise(64, 0.01f, unsigned(net.rank()));
-    exact::set(model.parameters(), std::vector<float>(64, 10.f));
-    Trainer<Net, Rule, Dev> trainer(net, some_rule<Rule>(), device);
-    trainer.run(model, noise, {.steps = 300, .sgd = {.learning_rate = .1}});
-    return values(model.parameters());
-  });
+  auto const answers =
+      exact::run_on<Net, Dev>(ranks_for<Rule>(some_workers<Net, Rule>), [](auto& net, Dev& device) {
+        model::Quadratic<float, Dev> model(device, 64);
+        data::Noise<float> noise(64, 0.01f, unsigned(net.rank()));
+        exact::set(device, model.parameters(), std::vector<float>(64, 10.f));
+        Trainer<std::remove_cvref_t<decltype(net)>, Rule, Dev> trainer(net, some_rule<Rule>(), device);
+        trainer.run(model, noise, {.steps = 300, .sgd = {.learning_rate = .1}});
+        return values(device, model.parameters());
+      });
   bool const together = ranks_for<Rule>(0) == 0;
   for (std::size_t r = 0; r < answers.size(); ++r) {
     CHECK(distance(answers[r], std::vector<double>(64)) < (together || r == 0 ? 0.05 : 5));
@@ -68,7 +72,7 @@ template <class Net, class Rule, class Dev>
 void one_worker_is_sgd() {
   exact::Setup<float> const setup;
   Plan const plan{.steps = 12, .sgd = {.learning_rate = .1, .momentum = .5}, .same_start = false};
-  auto const trained = exact::train<Net, float>(some_rule<Rule>(0), plan, 1, setup);
+  auto const trained = exact::train<Net, float, Dev>(some_rule<Rule>(0), plan, 1, setup);
 
   auto x = setup.start(0);
   std::vector<float> v(x.size()), g(x.size());
@@ -83,7 +87,7 @@ void one_worker_is_sgd() {
   }
   CHECK(distance(trained.workers[0], {x.begin(), x.end()}) < 1e-6);
   auto const sgd = exact::train<transport::Serial, float>(rule::Bsp{}, plan, 1, setup).workers[0];
-  CHECK(distance(trained.workers[0], sgd) == 0);
+  CHECK(distance(trained.workers[0], sgd) <= rounding<Dev>);
 }
 
 /// A run of `steps` steps tells what each rank did: steps, gradients, role, exchanges, and by how much the
@@ -92,13 +96,12 @@ template <class Net, class Rule, class Dev>
 Answers accounts(int workers, long steps, int testers) {
   constexpr std::size_t n = 23;
   constexpr double eta = .05;
-  return Launch<Net>::run(ranks_for<Rule>(workers) + testers, [&](Net& net) {
-    Dev device;
-    Bumpy<double> model(device, n);
+  return exact::run_on<Net, Dev>(ranks_for<Rule>(workers) + testers, [&](auto& net, Dev& device) {
+    Bumpy<double, Dev> model(device, n);
     data::Noise<double> noise(n, 1, 30 + unsigned(net.rank()));
-    exact::set(model.parameters(), numbers<double>(n, 80 + unsigned(net.rank())));
-    auto const before = values(model.parameters());
-    Trainer<Net, Rule, Dev, double> trainer(net, some_rule<Rule>(), device);
+    exact::set(device, model.parameters(), numbers<double>(n, 80 + unsigned(net.rank())));
+    auto const before = values(device, model.parameters());
+    Trainer<std::remove_cvref_t<decltype(net)>, Rule, Dev, double> trainer(net, some_rule<Rule>(), device);
     auto const center = numbers<double>(n, 7);
     trainer.restore("center", Span<double const>(center));
     long told = 0;
@@ -111,11 +114,13 @@ Answers accounts(int workers, long steps, int testers) {
                                     [&](event::Step const&) { ++told; });
     std::vector<double> answer{double(report.steps), double(model.count()), double(told),
                                double(static_cast<int>(report.role)), double(report.exchanges)};
+    auto const after = values(device, model.parameters());
+    bool const holds = net.rank() == 0 && elastic_rule<Rule>;
+    auto const end = holds ? values(device, trainer.state("center")) : center;
     for (std::size_t i = 0; i < n; ++i) {
       double change = 0;
-      if (report.role == Role::worker)
-        change = model.parameters()[i] - before[i] + eta * model.sum_of_gradients()[i];
-      if (net.rank() == 0 && elastic_rule<Rule>) change += trainer.state("center")[i] - center[i];
+      if (report.role == Role::worker) change = after[i] - before[i] + eta * model.sum_of_gradients()[i];
+      if (holds) change += end[i] - center[i];
       answer.push_back(change);
     }
     return answer;
@@ -164,21 +169,23 @@ struct Failing {
 template <class Net, class Rule, class Dev>
 void a_failure_ends_all() {
   constexpr int workers = some_workers<Net, Rule>;
-  auto const answers = Launch<Net>::run(ranks_for<Rule>(workers), [](Net& net) -> std::vector<double> {
-    Dev device;
-    model::Quadratic<float> model(device, 8);
-    bool const fails = worker_of<Rule>(net) == workers - 1;
-    Failing batches{{8, 1, unsigned(net.rank())}, fails ? 5 : 1'000'000};
-    Trainer<Net, Rule, Dev> trainer(net, some_rule<Rule>(), device);
-    try {
-      trainer.run(model, batches, {.steps = 1'000'000'000});
-      return {0};
-    } catch (Aborted const& e) {
-      return {fails ? 4.0 : std::string(e.what()).find("the disk is gone") != std::string::npos ? 2.0 : 3.0};
-    } catch (std::runtime_error const& e) {
-      return {fails && std::string(e.what()) == "the disk is gone" ? 1.0 : 5.0};
-    }
-  });
+  auto const answers =
+      exact::run_on<Net, Dev>(ranks_for<Rule>(workers), [](auto& net, Dev& device) -> std::vector<double> {
+        model::Quadratic<float, Dev> model(device, 8);
+        bool const fails = worker_of<Rule>(net) == workers - 1;
+        Failing batches{{8, 1, unsigned(net.rank())}, fails ? 5 : 1'000'000};
+        Trainer<std::remove_cvref_t<decltype(net)>, Rule, Dev> trainer(net, some_rule<Rule>(), device);
+        try {
+          trainer.run(model, batches, {.steps = 1'000'000'000});
+          return {0};
+        } catch (Aborted const& e) {
+          return {fails                                                                 ? 4.0
+                  : std::string(e.what()).find("the disk is gone") != std::string::npos ? 2.0
+                                                                                        : 3.0};
+        } catch (std::runtime_error const& e) {
+          return {fails && std::string(e.what()) == "the disk is gone" ? 1.0 : 5.0};
+        }
+      });
   for (std::size_t r = 0; r < answers.size(); ++r)
     CHECK(answers[r] == std::vector{r + 1 == answers.size() ? 1.0 : 2.0});
 }
@@ -188,12 +195,11 @@ template <class Net, class Rule, class Dev>
 void serves_a_tester() {
   constexpr int workers = 2;
   constexpr long steps = 40;
-  auto const answers = Launch<Net>::run(ranks_for<Rule>(workers) + 1, [](Net& net) {
-    Dev device;
-    Bumpy<float> model(device, 23);
+  auto const answers = exact::run_on<Net, Dev>(ranks_for<Rule>(workers) + 1, [](auto& net, Dev& device) {
+    Bumpy<float, Dev> model(device, 23);
     data::Noise<float> noise(23, 1, 30 + unsigned(net.rank()));
-    exact::set(model.parameters(), numbers<float>(23, 80 + unsigned(net.rank())));
-    Trainer<Net, Rule, Dev> trainer(net, some_rule<Rule>(), device);
+    exact::set(device, model.parameters(), numbers<float>(23, 80 + unsigned(net.rank())));
+    Trainer<std::remove_cvref_t<decltype(net)>, Rule, Dev> trainer(net, some_rule<Rule>(), device);
     std::uint64_t version = 0;
     long last = 0, backwards = 0;
     auto const report = trainer.run(
@@ -203,7 +209,8 @@ void serves_a_tester() {
           version = s.version;
           last += s.last ? 1 : 0;
         });
-    auto answer = trainer.has_state("center") ? values(trainer.state("center")) : values(model.parameters());
+    auto answer = trainer.has_state("center") ? values(device, trainer.state("center"))
+                                              : values(device, model.parameters());
     for (double const told : {double(static_cast<int>(report.role)), double(report.steps), double(version),
                               double(last), double(backwards)})
       answer.push_back(told);

@@ -17,6 +17,7 @@
 #include "elastic/rule/bsp.hpp"
 #include "elastic/rule/sync_easgd.hpp"
 #include "elastic/train.hpp"
+#include "elastic/transport/staged.hpp"
 #include "support/launch.hpp"
 
 #if !defined(ELASTIC_TEST_SMALL)
@@ -104,34 +105,44 @@ class Signs {
 
 /// A model that is neither convex nor linear: F(x) = sum h x^2 / 2 - cos(x) / 2 - noise x. It counts its
 /// gradients and adds them up.
-template <class T>
+template <class T, class Dev = device::Cpu>
 class Bumpy {
  public:
   using scalar = T;
-  using device_type = device::Cpu;
+  using device_type = Dev;
   using batch = std::vector<T>;
+  using View = Span<T, typename Dev::memory>;
 
-  Bumpy(device::Cpu& device, std::size_t n)
-      : device_(device), x_(device.allocate<T>(n)), g_(device.allocate<T>(n)), sum_(n) {}
-  device::Cpu& device() { return device_; }
-  Span<T> parameters() { return x_.span(); }
-  Span<T> gradients() { return g_.span(); }
+  Bumpy(Dev& device, std::size_t n)
+      : device_(device),
+        x_(device.template allocate<T>(n)),
+        g_(device.template allocate<T>(n)),
+        here_(n),
+        sum_(n) {}
+  Dev& device() { return device_; }
+  View parameters() { return x_.span(); }
+  View gradients() { return g_.span(); }
   double gradient(batch const& noise) {
-    slope(x_.span(), noise, g_.span());
-    for (std::size_t i = 0; i < sum_.size(); ++i) sum_[i] += g_.span()[i];
+    device_.download(read(x_.span()), Span<T>(here_));
+    slope(Span<T>(here_), noise, Span<T>(here_));
+    device_.upload(Span<T const>(here_), g_.span());
+    for (std::size_t i = 0; i < sum_.size(); ++i) sum_[i] += here_[i];
     ++count_;
-    return double(g_.span()[0]);
+    return double(here_[0]);
   }
   static void slope(Span<T> x, batch const& noise, Span<T> g) {
-    for (std::size_t i = 0; i < g.size(); ++i) g[i] = std::sin(x[i]) / 2 + x[i] - noise[i];
+    for (std::size_t i = 0; i < g.size(); ++i) {
+      T const xi = x[i];
+      g[i] = std::sin(xi) / 2 + xi - noise[i];
+    }
   }
   long count() const { return count_; }
   std::vector<T> const& sum_of_gradients() const { return sum_; }
 
  private:
-  device::Cpu& device_;
-  device::Cpu::Buffer<T> x_, g_;
-  std::vector<T> sum_;
+  Dev& device_;
+  typename Dev::template Buffer<T> x_, g_;
+  std::vector<T> here_, sum_;
   long count_ = 0;
 };
 
@@ -151,6 +162,33 @@ std::vector<double> values(Span<T> from) {
   return {from.begin(), from.end()};
 }
 
+/// The same for the memory of a device.
+template <class Dev, class T>
+void set(Dev& device, Span<T, typename Dev::memory> to, std::vector<T> const& from) {
+  device.upload(Span<T const>(from), to);
+}
+template <class Dev, class T>
+std::vector<double> values(Dev& device, Span<T, typename Dev::memory> from) {
+  std::vector<std::remove_const_t<T>> here(from.size());
+  device.download(Span<std::remove_const_t<T> const, typename Dev::memory>(from.data(), from.size()),
+                  Span<std::remove_const_t<T>>(here));
+  return {here.begin(), here.end()};
+}
+
+/// Runs body(net, device) on n ranks, each with a device of its own and a transport that reaches it.
+template <class Net, class Dev, class Body>
+Answers run_on(int n, Body body) {
+  return Launch<Net>::run(n, [&](Net& net) {
+    Dev device;
+    if constexpr (Reaches<Net, typename Dev::memory>) {
+      return body(net, device);
+    } else {
+      transport::Staged<Net, Dev> reaching(net, device, {.piece_bytes = 64});
+      return body(reaching, device);
+    }
+  });
+}
+
 /// How a run is set up, with defaults that suit most tests: `size` parameters, random starts that differ
 /// between workers (0 is the first worker; -1 the server), normal noise that differs too.
 template <class T>
@@ -163,24 +201,23 @@ struct Setup {
 
 /// Trains `workers` workers of this rule on Bumpy; each from its own start, the center from its own, too,
 /// unless plan.same_start.
-template <class Net, class T = double, class Rule>
+template <class Net, class T = double, class Dev = device::Cpu, class Rule>
 Trained train(Rule const& rule, Plan const& plan, int workers, Setup<T> const& setup = {}) {
   bool const centered = !std::same_as<Rule, rule::Bsp>;
-  Answers results = Launch<Net>::run(ranks_for<Rule>(workers), [&](Net& net) {
-    device::Cpu cpu;
+  Answers results = run_on<Net, Dev>(ranks_for<Rule>(workers), [&](auto& net, Dev& device) {
     int const w = worker_of<Rule>(net);
-    Bumpy<T> model(cpu, setup.size);
+    Bumpy<T, Dev> model(device, setup.size);
     data::Noise<T> noise(setup.size, T(1), setup.seed + unsigned(w + 1));
-    set(model.parameters(), setup.start(w));
-    Trainer<Net, Rule, device::Cpu, T> trainer(net, rule, cpu);
+    set(device, model.parameters(), setup.start(w));
+    Trainer<std::remove_cvref_t<decltype(net)>, Rule, Dev, T> trainer(net, rule, device);
     if (centered && !plan.same_start) {
       auto const center = setup.center();
       trainer.restore("center", Span<T const>(center));
     }
     trainer.run(model, noise, plan);
-    auto out = values(model.parameters());
+    auto out = values(device, model.parameters());
     if (centered && w <= 0 && trainer.has_state("center")) {
-      auto const center = values(trainer.state("center"));
+      auto const center = values(device, trainer.state("center"));
       out.insert(out.end(), center.begin(), center.end());
     }
     return out;

@@ -3,7 +3,8 @@
 #pragma once
 
 #ifndef __CUDACC__
-#error "elastic/device/cuda.cuh launches kernels: compile this file as CUDA (.cu), or include elastic/device/cpu.hpp"
+#error \
+    "elastic/device/cuda.cuh launches kernels: compile this file as CUDA (.cu), or include elastic/device/cpu.hpp"
 #endif
 
 #include <algorithm>
@@ -141,21 +142,23 @@ class Cuda {
   bool within(Span<T const, memory> x, double limit) {
     if (x.empty()) return true;
     detail::OnDevice const here(ordinal());
-    detail::within<<<blocks(x.size(), detail::threads_per_block * 16), detail::threads_per_block, 0, stream()>>>(
-        x.size(), x.data(), static_cast<T>(limit), state_->word(State::beyond));
+    detail::
+        within<<<blocks(x.size(), detail::threads_per_block * 16), detail::threads_per_block, 0, stream()>>>(
+            x.size(), x.data(), static_cast<T>(limit), state_->word(State::beyond));
     detail::check(cudaGetLastError(), "within");
     return take(State::beyond) == 0;
   }
 
   /// One elastic exchange with a center that this device reaches; see Device (concepts.hpp).
   template <class Move, class Add, class T>
-  void exchange(Move move, Add add, Span<T, memory> x, Span<T, memory> c, Span<T, memory> deltas, double limit) {
+  void exchange(Move move, Add add, Span<T, memory> x, Span<T, memory> c, Span<T, memory> deltas,
+                double limit) {
     if (c.empty()) return;
     auto const aligned = [](T const* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; };
     detail::OnDevice const here(ordinal());
     detail::exchange<T><<<blocks(c.size(), exchange_block), detail::threads_per_block, 0, stream()>>>(
-        c.size(), aligned(x.data()) && aligned(c.data()) && aligned(deltas.data()), move, add, x.data(), c.data(),
-        deltas.data(), static_cast<T>(limit), state_->word(State::refused));
+        c.size(), aligned(x.data()) && aligned(c.data()) && aligned(deltas.data()), move, add, x.data(),
+        c.data(), deltas.data(), static_cast<T>(limit), state_->word(State::refused));
     detail::check(cudaGetLastError(), "exchange");
   }
   /// Blocks that exchange() has not added since this was asked last; waits for it.
@@ -181,7 +184,8 @@ class Cuda {
   void sum_rows(std::size_t rows, std::size_t columns, Term term, Out out) {
     if (rows == 0) return;
     detail::OnDevice const here(ordinal());
-    detail::sum_rows<Sum><<<blocks(rows, 1), detail::threads_per_block, 0, stream()>>>(rows, columns, term, out);
+    detail::sum_rows<Sum>
+        <<<blocks(rows, 1), detail::threads_per_block, 0, stream()>>>(rows, columns, term, out);
     detail::check(cudaGetLastError(), "sum_rows");
   }
 
@@ -195,7 +199,8 @@ class Cuda {
   }
   template <class From, class T>
   Ticket start_upload(Span<From> from, Span<T, memory> to) {
-    Ticket ticket = beside(*state_->up, to.data(), from.data(), from.size() * sizeof(T), cudaMemcpyHostToDevice);
+    Ticket ticket =
+        beside(*state_->up, to.data(), from.data(), from.size() * sizeof(T), cudaMemcpyHostToDevice);
     ticket.before(stream());
     return ticket;
   }
@@ -227,6 +232,8 @@ class Cuda {
   // -- SharesMemory: memory that other processes' devices open
   struct Handle {
     cudaIpcMemHandle_t memory;
+    void* data;  // for ranks of the same process, which must not open what is theirs
+    std::uint64_t process;
   };
   template <class T>
   class Shared {
@@ -235,16 +242,22 @@ class Cuda {
     Handle handle() const {
       Handle handle{};
       detail::check(cudaIpcGetMemHandle(&handle.memory, data_.get()), "cudaIpcGetMemHandle");
+      handle.data = data_.get();
+      handle.process = detail::this_process();
       return handle;
     }
 
    private:
     friend Cuda;
+    enum Origin { made, opened, known };
     struct Drop {
-      bool opened;
-      void operator()(T* data) const { opened ? cudaIpcCloseMemHandle(data) : cudaFree(data); }
+      Origin origin;
+      void operator()(T* data) const {
+        if (origin == made) cudaFree(data);
+        if (origin == opened) cudaIpcCloseMemHandle(data);
+      }
     };
-    Shared(T* data, std::size_t n, bool opened) : data_(data, Drop{opened}), size_(n) {}
+    Shared(T* data, std::size_t n, Origin origin) : data_(data, Drop{origin}), size_(n) {}
     std::unique_ptr<T[], Drop> data_;
     std::size_t size_;
   };
@@ -255,7 +268,7 @@ class Cuda {
     void* data = nullptr;
     std::size_t const bytes = std::max<std::size_t>(n, 1) * sizeof(T);
     detail::check(cudaMalloc(&data, bytes), "cudaMalloc");
-    Shared<T> shared(static_cast<T*>(data), n, false);
+    Shared<T> shared(static_cast<T*>(data), n, Shared<T>::made);
     detail::check(cudaMemsetAsync(data, 0, bytes, stream()), "cudaMemsetAsync");
     synchronize();
     return shared;
@@ -263,10 +276,13 @@ class Cuda {
   /// The `n` values that another process shared under this handle.
   template <class T>
   Shared<T> open(Handle const& handle, std::size_t n) {
+    if (handle.process == detail::this_process())
+      return Shared<T>(static_cast<T*>(handle.data), n, Shared<T>::known);
     detail::OnDevice const here(ordinal());
     void* data = nullptr;
-    detail::check(cudaIpcOpenMemHandle(&data, handle.memory, cudaIpcMemLazyEnablePeerAccess), "cudaIpcOpenMemHandle");
-    return Shared<T>(static_cast<T*>(data), n, true);
+    detail::check(cudaIpcOpenMemHandle(&data, handle.memory, cudaIpcMemLazyEnablePeerAccess),
+                  "cudaIpcOpenMemHandle");
+    return Shared<T>(static_cast<T*>(data), n, Shared<T>::opened);
   }
 
  private:
@@ -313,7 +329,8 @@ class Cuda {
     detail::check(cudaMemcpyAsync(to, from, bytes, kind, on), "cudaMemcpyAsync");
   }
   /// After all work so far, on a stream of its own.
-  Ticket beside(detail::Stream const& copies, void* to, void const* from, std::size_t bytes, cudaMemcpyKind kind) {
+  Ticket beside(detail::Stream const& copies, void* to, void const* from, std::size_t bytes,
+                cudaMemcpyKind kind) {
     detail::OnDevice const here(ordinal());
     Ticket(stream()).before(copies.get());
     transfer(to, from, bytes, kind, copies.get());

@@ -5,6 +5,9 @@
 #pragma once
 
 #include <mpi.h>
+#if __has_include(<mpi-ext.h>)
+#include <mpi-ext.h>
+#endif
 #include <sched.h>
 
 #include <algorithm>
@@ -70,6 +73,15 @@ class Mpi {
   /// What this rank has moved; collectives by formula, as MPI does not say: an all-reduce as reduce-scatter
   /// and all-gather, 2 (p - 1) n values over all ranks, a broadcast as p - 1 messages.
   Traffic traffic() const { return traffic_; }
+
+  /// Whether this MPI takes the address of CUDA device memory where it takes one of host memory.
+  bool takes_device_memory() const {
+#if defined(MPIX_CUDA_AWARE_SUPPORT)
+    return MPIX_Query_cuda_support() == 1;
+#else
+    return false;
+#endif
+  }
 
   /// Ends the job on every rank, this one included: MPI_Abort. Does not return.
   void abort(std::string_view why) {

@@ -3,9 +3,12 @@
 #pragma once
 
 #include <cuda_runtime_api.h>
+#include <unistd.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <random>
 #include <source_location>
 #include <string>
 #include <string_view>
@@ -34,7 +37,14 @@ inline void check(cudaError_t status, std::string_view call,
   if (cudaGetDevice(&device) == cudaSuccess && cudaGetDeviceProperties(&properties, device) == cudaSuccess)
     on = "device " + std::to_string(device) + " (" + properties.name + ")";
   cudaGetLastError();
-  throw DeviceError(std::string(call) + " at " + place_of(here) + " on " + on + ": " + cudaGetErrorString(status));
+  throw DeviceError(std::string(call) + " at " + place_of(here) + " on " + on + ": " +
+                    cudaGetErrorString(status));
+}
+
+/// A number that no other process has, however process ids are handed out.
+inline std::uint64_t this_process() {
+  static std::uint64_t const drawn = std::uint64_t(std::random_device{}()) << 32;
+  return drawn ^ static_cast<std::uint64_t>(::getpid());
 }
 
 /// Makes `device` the calling thread's while it lives, and then the one that was.
@@ -127,8 +137,14 @@ class MappedMemory {
  public:
   MappedMemory(void* host, std::size_t bytes) {
     if (bytes == 0) return;
-    check(cudaHostRegister(host, bytes, cudaHostRegisterPortable | cudaHostRegisterMapped), "cudaHostRegister");
-    host_.reset(host);
+    cudaError_t const status =
+        cudaHostRegister(host, bytes, cudaHostRegisterPortable | cudaHostRegisterMapped);
+    if (status == cudaErrorHostMemoryAlreadyRegistered) {  // by another rank of this process
+      cudaGetLastError();
+    } else {
+      check(status, "cudaHostRegister");
+      host_.reset(host);
+    }
     check(cudaHostGetDevicePointer(&device_, host, 0), "cudaHostGetDevicePointer");
   }
   void* device() const { return device_; }
