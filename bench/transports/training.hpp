@@ -154,7 +154,7 @@ Case async_easgd_by_hand(Net& net, elastic::rule::AsyncEasgd const& rule, std::s
     for (int r = 1; r < ranks; ++r) net.send(read(as_bytes(welcome)), r, tag::welcome);
   } else {
     net.receive(as_bytes(welcome), 0, tag::welcome);
-    window = std::make_shared<Window>(net, *device, welcome);
+    window = std::make_shared<Window>(net, *device, welcome, n);
   }
   ops::Retract const move{*rule.alpha};
   return {[] {},

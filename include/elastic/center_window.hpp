@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "elastic/concepts.hpp"
+#include "elastic/error.hpp"
 #include "elastic/role.hpp"
 #include "elastic/window.hpp"
 
@@ -44,15 +45,19 @@ class CenterWindow {
     words_.lock(0).span()[version] = exchanges;
   }
   /// A worker: finds it.
-  CenterWindow(Net& net, Dev& device, Welcome const& welcome)
+  CenterWindow(Net& net, Dev& device, Welcome const& welcome, std::size_t size)
       : net_(net),
         device_(device),
         center_(net.template open_window<T>(handles_in(welcome).center)),
-        words_(host_transport(net).template open_window<std::uint64_t>(handles_in(welcome).words)) {}
+        words_(host_transport(net).template open_window<std::uint64_t>(handles_in(welcome).words)) {
+    if (center_.size() != size)
+      throw ConfigError("the server's center is in the memory of its device, which this rank has no way to; train "
+                        "with center_on_device = never, or on a device of the same host");
+  }
 
   /// Tells a worker where to find it.
   void announce(Welcome& welcome) const {
-    Handles const handles{center_.handle(), words_.handle()};
+    Handles const handles{words_.handle(), center_.handle()};
     static_assert(sizeof handles <= sizeof welcome.window && std::is_trivially_copyable_v<Handles>);
     std::memcpy(welcome.window.data(), &handles, sizeof handles);
   }
@@ -87,9 +92,9 @@ class CenterWindow {
 
  private:
   using Host = std::remove_reference_t<decltype(host_transport(std::declval<Net&>()))>;
-  struct Handles {
-    typename Net::WindowHandle center;
+  struct Handles {  // a wrapper's handle begins with that of the transport below: CPUs and devices share a center
     typename Host::WindowHandle words;
+    typename Net::WindowHandle center;
   };
   static Handles handles_in(Welcome const& welcome) {
     Handles handles;

@@ -250,7 +250,7 @@ class Worker {
     return *client_;
   }
   auto& window() {
-    if (!window_) window_.emplace(net_, model_.device(), entry_.welcome);
+    if (!window_) window_.emplace(net_, model_.device(), entry_.welcome, parameters().size());
     return *window_;
   }
 

@@ -9,16 +9,19 @@
 #include <thrust/logical.h>
 #include <thrust/system/cpp/execution_policy.h>
 #include <thrust/transform_reduce.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "elastic/error.hpp"
 #include "elastic/ops.hpp"
 #include "elastic/span.hpp"
 
@@ -157,13 +160,14 @@ class Thrust {
   // -- SharesMemory: within this process
   struct Handle {
     void* data;
+    ::pid_t process;
   };
   template <class T>
   class Shared {
    public:
     Shared(std::shared_ptr<T[]> data, std::size_t n) : data_(std::move(data)), size_(n) {}
     Span<T, memory> span() const { return {data_.get(), size_}; }
-    Handle handle() const { return {data_.get()}; }
+    Handle handle() const { return {data_.get(), ::getpid()}; }
 
    private:
     std::shared_ptr<T[]> data_;
@@ -173,8 +177,12 @@ class Thrust {
   Shared<T> share(std::size_t n) {
     return {std::shared_ptr<T[]>(new T[n]()), n};
   }
+  /// Throws DeviceError for memory of another process.
   template <class T>
   Shared<T> open(Handle const& handle, std::size_t n) {
+    if (handle.process != ::getpid())
+      throw DeviceError("thrust: memory of process " + std::to_string(handle.process) + " cannot be opened in " +
+                        std::to_string(::getpid()));
     return {std::shared_ptr<T[]>(static_cast<T*>(handle.data), [](T*) {}), n};
   }
 

@@ -301,10 +301,11 @@ class Staged {
       attempt([&] {
         std::memcpy(&handle, bytes.data(), sizeof handle);
         shared.emplace(device_.template open<std::uint32_t>(handle, n));
-        matches(0, 0, n);
-        for (std::size_t i = 0; i < block; ++i) values[i] = pattern(block * std::size_t(rank()) + i, rank());
+        std::size_t const mine = block * std::size_t(rank());
+        matches(0, mine, block);
+        for (std::size_t i = 0; i < block; ++i) values[i] = pattern(mine + i, rank());
         device_.upload(Span<std::uint32_t const>(values.data(), block),
-                       shared->span().part(block * std::size_t(rank()), block));
+                       shared->span().part(mine, block));
       });
     else if (rank() == 0)
       all_well(failure);

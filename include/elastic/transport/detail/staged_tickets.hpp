@@ -38,35 +38,37 @@ class StagedReceive {
   StagedReceive(StagedReceive&& other) noexcept
       : device_(other.device_),
         lease_(std::move(other.lease_)),
-        inner_(std::exchange(other.inner_, std::nullopt)),
+        inner_(std::move(other.inner_)),
+        pending_(std::exchange(other.pending_, false)),
         to_(other.to_) {}
   StagedReceive& operator=(StagedReceive&& other) noexcept {
     StagedReceive const finished(std::move(*this));
     device_ = other.device_;
     lease_ = std::move(other.lease_);
-    inner_ = std::exchange(other.inner_, std::nullopt);
+    inner_ = std::move(other.inner_);
+    pending_ = std::exchange(other.pending_, false);
     to_ = other.to_;
     return *this;
   }
   ~StagedReceive() {
     try {
-      if (inner_ && std::uncaught_exceptions() == exceptions_) wait();
+      if (std::uncaught_exceptions() == exceptions_) wait();
     } catch (...) {  // the wait that mattered was the caller's
     }
   }
   void wait() {
-    if (!inner_) return;
-    auto inner = std::exchange(inner_, std::nullopt);
-    inner->wait();
+    if (!std::exchange(pending_, false)) return;
+    inner_.wait();
     if (lease_) lease_.busy_until(device_->start_upload(read(lease_.template as<T>(to_.size())), to_));
     lease_ = {};
   }
-  bool done() { return !inner_ || inner_->done(); }
+  bool done() { return !pending_ || inner_.done(); }
 
  private:
   Dev* device_;
   typename HostPool<Dev>::Lease lease_;
-  std::optional<Inner> inner_;
+  Inner inner_;
+  bool pending_ = true;
   There to_;
   int exceptions_ = std::uncaught_exceptions();
 };

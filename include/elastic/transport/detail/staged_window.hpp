@@ -20,11 +20,12 @@ concept SharesMemory = OwnMemory<Dev> && requires(Dev& dev, std::size_t n) {
   dev.template open<float>(dev.template share<float>(n).handle(), n);
 };
 
+/// Begins with the handle of `Net`, and is zeros after it where the values are in its windows.
 template <class Net, class Dev>
 struct StagedWindowHandle {
   typename Net::WindowHandle host;  // of the values, or of the locks only
   typename Dev::Handle device;
-  std::uint64_t size;
+  std::uint64_t size_on_device;
   std::uint64_t on_device;
 };
 
@@ -55,12 +56,17 @@ class StagedWindow {
   }
   static StagedWindow open(Net& net, Dev& device, Handle const& handle) {
     auto host = net.template open_window<T>(handle.host);
-    if (handle.on_device == 0) return StagedWindow(device, std::move(host), handle.size);
-    return StagedWindow(std::move(host), device.template open<T>(handle.device, handle.size), handle.size);
+    if (handle.on_device == 0) {
+      std::size_t const n = host.size();
+      return StagedWindow(device, std::move(host), n);
+    }
+    std::size_t const n = handle.size_on_device;
+    return StagedWindow(std::move(host), device.template open<T>(handle.device, n), n);
   }
 
   Handle handle() const {
-    return {host_.handle(), shared_ ? shared_->handle() : typename Dev::Handle{}, size_, shared_ ? 1u : 0u};
+    if (!shared_) return {host_.handle(), {}, 0, 0};
+    return {host_.handle(), shared_->handle(), size_, 1};
   }
   std::size_t size() const { return size_; }
   std::size_t stripes() const { return shared_ ? (size_ + length_ - 1) / length_ : host_.stripes(); }

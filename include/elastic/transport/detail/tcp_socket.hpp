@@ -3,10 +3,7 @@
 // deadline.
 #pragma once
 
-// GCC's ThreadSanitizer knows no fences; nothing here relies on Asio's, for a mutex guards all of it.
-#if defined(__SANITIZE_THREAD__) && !defined(BOOST_ASIO_DISABLE_FENCED_BLOCK)
-#define BOOST_ASIO_DISABLE_FENCED_BLOCK
-#endif
+#include "elastic/transport/detail/asio_config.hpp"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>

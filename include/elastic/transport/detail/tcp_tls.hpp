@@ -3,6 +3,8 @@
 // fresh Diffie-Hellman exchange for each connection, so that a secret that leaks later opens no recording.
 #pragma once
 
+#include "elastic/transport/detail/asio_config.hpp"
+
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
