@@ -144,6 +144,7 @@ function(elastic_gpu_test name source)
     return()
   endif()
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/test)
+  target_compile_options(${name} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-O0>) # the kernels stay optimized
   add_test(NAME ${name} COMMAND ${name})
   elastic_test_properties(${name} "${source}")
   set_tests_properties(${name} PROPERTIES LABELS gpu RESOURCE_LOCK gpu SKIP_REGULAR_EXPRESSION "(^|\n)skipped: ")

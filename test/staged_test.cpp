@@ -27,7 +27,9 @@ using transport::Tcp;
 using transport::Threads;
 using transport::Use;
 
-TEMPLATE_TEST_CASE("staged: messages", "", Threads, Tcp) { conformance::messages<ThroughDevice<TestType, Thrust>>(); }
+TEMPLATE_TEST_CASE("staged: messages", "", Threads, Tcp) {
+  conformance::messages<ThroughDevice<TestType, Thrust>>();
+}
 TEMPLATE_TEST_CASE("staged: collectives", "", Threads, SharedMemory) {
   conformance::collectives<ThroughDevice<TestType, Thrust>>();
 }
@@ -49,10 +51,12 @@ std::vector<double> account(Net& net, Dev& device, rule::Order order) {
   data::Noise<double> noise(n, 1, 30 + unsigned(net.rank()));
   exact::set(device, model.parameters(), exact::numbers<double>(n, 80 + unsigned(net.rank())));
   auto const before = exact::values(device, model.parameters());
-  Trainer<Net, rule::AsyncEasgd, Dev, double> trainer(net, {.alpha = .3, .period = 2, .order = order}, device);
+  Trainer<Net, rule::AsyncEasgd, Dev, double> trainer(net, {.alpha = .3, .period = 2, .order = order},
+                                                      device);
   auto const center = exact::numbers<double>(n, 7);
   trainer.restore("center", Span<double const>(center));
-  auto const report = trainer.run(model, noise, {.steps = 21, .sgd = {.learning_rate = eta}, .same_start = false});
+  auto const report =
+      trainer.run(model, noise, {.steps = 21, .sgd = {.learning_rate = eta}, .same_start = false});
   auto const after = exact::values(device, model.parameters());
   std::vector<double> change(n);
   for (std::size_t i = 0; i < n; ++i)
@@ -76,8 +80,8 @@ support::Answers mixed(int ranks, bool server_on_cpu, rule::Order order) {
   });
 }
 
-TEMPLATE_TEST_CASE("staged: workers on CPUs and on devices share one center, and conserve", "", Threads, SharedMemory,
-                   Forked<SharedMemory>, Tcp) {
+TEMPLATE_TEST_CASE("staged: workers on CPUs and on devices share one center, and conserve", "", Threads,
+                   SharedMemory, Forked<SharedMemory>, Tcp) {
   for (bool const server_on_cpu : {true, false}) {
     for (auto const order : {rule::Order::jacobi, rule::Order::post_step}) {
       auto const answers = mixed<TestType>(4, server_on_cpu, order);
@@ -95,7 +99,8 @@ TEST_CASE("staged: ranks that cut sums differently are told before they sum") {
   CHECK_THROWS_WITH(Launch<Threads>::run(2,
                                          [](Threads& net) -> std::vector<double> {
                                            Thrust device;
-                                           Staged staged(net, device, {.piece_bytes = net.rank() == 0 ? 64u : 128u});
+                                           Staged staged(net, device,
+                                                         {.piece_bytes = net.rank() == 0 ? 64u : 128u});
                                            model::Quadratic<float, Thrust> model(device, 40);
                                            data::Noise<float> noise(40, 1, 1);
                                            Trainer trainer(staged, rule::Bsp{}, device);
@@ -156,7 +161,8 @@ TEST_CASE("staged: a center in device memory is checked with data first") {
     CHECK(conserves(answers));
   }
   SECTION("a transport without shared memory says so") {
-    CHECK_THROWS_WITH((with_center<Tcp, Thrust>(Use::always)), ContainsSubstring("no memory that all ranks see"));
+    CHECK_THROWS_WITH((with_center<Tcp, Thrust>(Use::always)),
+                      ContainsSubstring("no memory that all ranks see"));
   }
 }
 

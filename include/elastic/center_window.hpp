@@ -51,8 +51,9 @@ class CenterWindow {
         center_(net.template open_window<T>(handles_in(welcome).center)),
         words_(host_transport(net).template open_window<std::uint64_t>(handles_in(welcome).words)) {
     if (center_.size() != size)
-      throw ConfigError("the server's center is in the memory of its device, which this rank has no way to; train "
-                        "with center_on_device = never, or on a device of the same host");
+      throw ConfigError(
+          "the server's center is in the memory of its device, which this rank has no way to; train "
+          "with center_on_device = never, or on a device of the same host");
   }
 
   /// Tells a worker where to find it.
@@ -92,7 +93,8 @@ class CenterWindow {
 
  private:
   using Host = std::remove_reference_t<decltype(host_transport(std::declval<Net&>()))>;
-  struct Handles {  // a wrapper's handle begins with that of the transport below: CPUs and devices share a center
+  struct
+      Handles {  // a wrapper's handle begins with that of the transport below: CPUs and devices share a center
     typename Host::WindowHandle words;
     typename Net::WindowHandle center;
   };

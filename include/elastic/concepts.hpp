@@ -46,13 +46,15 @@ concept Device = requires(Dev& dev, Span<float, typename Dev::memory> y,
 /// work, in submission order with it, and it reads and writes host memory in place.
 template <class Dev>
 concept OwnMemory = Device<Dev> && !std::same_as<typename Dev::memory, memory::Host> &&
-    requires(Dev& dev, Span<float, typename Dev::memory> y, Span<float const, typename Dev::memory> x,
-             Span<float> host, std::size_t n) {
+                    requires(Dev & dev, Span<float, typename Dev::memory> y,
+                             Span<float const, typename Dev::memory> x, Span<float> host, std::size_t n) {
   { dev.allocate_host(n).data() } -> std::same_as<std::byte*>;  // n bytes that copies are fast from and to
-  { dev.start_download(x, host) } -> Ticket;                     // done once host holds x
-  { dev.start_upload(read(host), y) } -> Ticket;                 // done once host may be changed; later work sees y
-  { dev.mark() } -> Ticket;                                      // done once all work submitted so far is
-  { dev.map(host).span() } -> std::same_as<Span<float, typename Dev::memory>>;  // the same values, for the device
+  { dev.start_download(x, host) } -> Ticket;                    // done once host holds x
+  { dev.start_upload(read(host), y) } -> Ticket;  // done once host may be changed; later work sees y
+  { dev.mark() } -> Ticket;                       // done once all work submitted so far is
+  {
+    dev.map(host).span()
+    } -> std::same_as<Span<float, typename Dev::memory>>;  // the same values, for the device
 };
 
 /// The least every transport offers: who am I, how many are we, what did we move, how do we stop together.
@@ -114,11 +116,15 @@ concept Windowed = Transport<Net> && std::is_trivially_copyable_v<typename Net::
   { net.template open_window<float>(window.handle()) } -> std::same_as<typename Net::template Window<float>>;
   { window.handle() } -> std::same_as<typename Net::WindowHandle>;
   { window.size() } -> std::same_as<std::size_t>;
-  { window.stripes() } -> std::same_as<std::size_t>;       // how many
-  { window.first(k) } -> std::same_as<std::size_t>;        // value of the window that stripe k begins with
-  { window.stripe(k) } -> std::same_as<Span<float, Memory>>;       // without its lock
-  { window.lock(k).span() } -> std::same_as<Span<float, Memory>>;  // waits, at most timeout(); held until dropped
-  { window.try_lock(k)->span() } -> std::same_as<Span<float, Memory>>;  // an optional: empty if somebody holds it
+  { window.stripes() } -> std::same_as<std::size_t>;          // how many
+  { window.first(k) } -> std::same_as<std::size_t>;           // value of the window that stripe k begins with
+  { window.stripe(k) } -> std::same_as<Span<float, Memory>>;  // without its lock
+  {
+    window.lock(k).span()
+    } -> std::same_as<Span<float, Memory>>;  // waits, at most timeout(); held until dropped
+  {
+    window.try_lock(k)->span()
+    } -> std::same_as<Span<float, Memory>>;  // an optional: empty if somebody holds it
 };
 
 /// A model whose parameters and gradients are two flat vectors on one device.

@@ -57,7 +57,9 @@ void for_each_run(Window const& window, int part, int parts, std::size_t values,
       std::vector<decltype(window.lock(0))> locks;
       std::size_t const first = ahead[i];
       std::size_t length = 0;
-      for (; i < ahead.size() && ahead[i] == first + locks.size() && length < std::max<std::size_t>(values, 1); ++i) {
+      for (;
+           i < ahead.size() && ahead[i] == first + locks.size() && length < std::max<std::size_t>(values, 1);
+           ++i) {
         auto stripe = window.try_lock(ahead[i]);
         if (!stripe && waits && locks.empty()) {
           finish(0);

@@ -28,7 +28,9 @@ struct IndexTo {
 template <class T>
 struct Times {
   T const* from;
-  ELASTIC_FN double operator()(std::size_t row, std::size_t j) const { return double(row + 1) * double(from[j]); }
+  ELASTIC_FN double operator()(std::size_t row, std::size_t j) const {
+    return double(row + 1) * double(from[j]);
+  }
 };
 template <class T>
 struct Store {
@@ -44,7 +46,10 @@ struct Placed {
   Dev& device;
 
   Placed(Dev& dev, std::size_t shift, std::vector<T> const& values)
-      : buffer(dev.template allocate<T>(shift + values.size() + 8)), offset(shift), size(values.size()), device(dev) {
+      : buffer(dev.template allocate<T>(shift + values.size() + 8)),
+        offset(shift),
+        size(values.size()),
+        device(dev) {
     std::vector<T> all(shift, T(77));
     for (T const value : values) all.push_back(value);
     all.resize(shift + size + 8, T(77));
@@ -56,7 +61,8 @@ struct Placed {
     std::vector<T> all(offset + size + 8);
     device.download(read(buffer.span()), Span<T>(all));
     for (std::size_t i = 0; i < all.size(); ++i)
-      if ((i < offset || i >= offset + size) && all[i] != T(77)) throw std::logic_error("written beyond the end");
+      if ((i < offset || i >= offset + size) && all[i] != T(77))
+        throw std::logic_error("written beyond the end");
     return {all.begin() + std::ptrdiff_t(offset), all.begin() + std::ptrdiff_t(offset + size)};
   }
 };
@@ -68,7 +74,8 @@ template <class T>
 bool close(std::vector<T> const& a, std::vector<T> const& b) {
   if (a.size() != b.size()) return false;
   for (std::size_t i = 0; i < a.size(); ++i)
-    if (!(std::abs(a[i] - b[i]) <= 8 * std::numeric_limits<T>::epsilon() * (1 + std::abs(b[i])))) return false;
+    if (!(std::abs(a[i] - b[i]) <= 8 * std::numeric_limits<T>::epsilon() * (1 + std::abs(b[i]))))
+      return false;
   return true;
 }
 
@@ -179,7 +186,8 @@ void copies_beside(Dev& device) {
   auto const values = support::random_values<float>(n, 8), more = support::random_values<float>(n, 9);
   Placed<float, Dev> const x(device, 0, values);
   auto pinned = device.allocate_host(n * sizeof(float)), second = device.allocate_host(n * sizeof(float));
-  Span<float> const out(reinterpret_cast<float*>(pinned.data()), n), in(reinterpret_cast<float*>(second.data()), n);
+  Span<float> const out(reinterpret_cast<float*>(pinned.data()), n),
+      in(reinterpret_cast<float*>(second.data()), n);
 
   device.for_each(ops::Scale{2}, x.span());
   device.start_download(read(x.span()), out).wait();

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The exact tests and the row of the matrix of transport::Mpi, as `mpirun -np 4`; rank 0 reports for all.
+// The exact tests and the rows of the matrix of transport::Mpi, as `mpirun -np 4`; rank 0 reports for all.
 // timeout: 300
 #define CATCH_CONFIG_RUNNER
 #define ELASTIC_TEST_SMALL  // four processes that poll, on as few cores as there may be
 #include <cstdio>
 
+#include "elastic/device/thrust.hpp"
 #include "exact/conservation.hpp"
 #include "exact/equivalence.hpp"
 #include "exact/stability.hpp"
@@ -20,7 +21,8 @@ using Net = elastic::transport::Mpi;
 [[maybe_unused]] bool const added =
     exact::add_variance_cases<Net>() && exact::add_transient_cases<Net>() &&
     exact::add_stability_cases<Net>() && exact::add_equivalence_cases<Net>() &&
-    exact::add_conservation_cases<Net>() && exact::add_traffic_cases<Net>() && matrix::add<Net>();
+    exact::add_conservation_cases<Net>() && exact::add_traffic_cases<Net>() && matrix::add<Net>() &&
+    matrix::add<Net>(elastic::Types<elastic::device::Thrust>{});
 
 }  // namespace
 

@@ -94,7 +94,8 @@ class Cpu {
   /// One elastic exchange with a center that this device reaches; see Device (concepts.hpp). Values of one block
   /// stay in L1 between the check and the sum.
   template <class Move, class Add, class T>
-  void exchange(Move move, Add add, Span<T, memory> x, Span<T, memory> c, Span<T, memory> deltas, double limit) {
+  void exchange(Move move, Add add, Span<T, memory> x, Span<T, memory> c, Span<T, memory> deltas,
+                double limit) {
     std::array<T, exchange_block> d;
     for (std::size_t first = 0; first < c.size(); first += d.size()) {
       std::size_t const n = std::min(d.size(), c.size() - first);

@@ -92,7 +92,8 @@ class Thrust {
 
   /// One elastic exchange with a center that this device reaches; see Device (concepts.hpp).
   template <class Move, class Add, class T>
-  void exchange(Move move, Add add, Span<T, memory> x, Span<T, memory> c, Span<T, memory> deltas, double limit) {
+  void exchange(Move move, Add add, Span<T, memory> x, Span<T, memory> c, Span<T, memory> deltas,
+                double limit) {
     std::size_t const blocks = (c.size() + exchange_block - 1) / exchange_block;
     refused_ += thrust::transform_reduce(
         thrust::cpp::par, index(0), index(blocks),
@@ -124,8 +125,8 @@ class Thrust {
   void sum_rows(std::size_t rows, std::size_t columns, Term term, Out out) {
     launch(rows, [=](std::size_t row) {
       out(row, thrust::transform_reduce(
-                   thrust::cpp::par, index(0), index(columns), [=](std::size_t j) -> Sum { return term(row, j); },
-                   Sum{}, thrust::plus<Sum>()));
+                   thrust::cpp::par, index(0), index(columns),
+                   [=](std::size_t j) -> Sum { return term(row, j); }, Sum{}, thrust::plus<Sum>()));
     });
   }
 
@@ -181,13 +182,15 @@ class Thrust {
   template <class T>
   Shared<T> open(Handle const& handle, std::size_t n) {
     if (handle.process != ::getpid())
-      throw DeviceError("thrust: memory of process " + std::to_string(handle.process) + " cannot be opened in " +
-                        std::to_string(::getpid()));
+      throw DeviceError("thrust: memory of process " + std::to_string(handle.process) +
+                        " cannot be opened in " + std::to_string(::getpid()));
     return {std::shared_ptr<T[]>(static_cast<T*>(handle.data), [](T*) {}), n};
   }
 
  private:
-  static thrust::counting_iterator<std::size_t> index(std::size_t i) { return thrust::counting_iterator<std::size_t>(i); }
+  static thrust::counting_iterator<std::size_t> index(std::size_t i) {
+    return thrust::counting_iterator<std::size_t>(i);
+  }
 
   std::uint32_t refused_ = 0;
 };

@@ -304,8 +304,7 @@ class Staged {
         std::size_t const mine = block * std::size_t(rank());
         matches(0, mine, block);
         for (std::size_t i = 0; i < block; ++i) values[i] = pattern(mine + i, rank());
-        device_.upload(Span<std::uint32_t const>(values.data(), block),
-                       shared->span().part(mine, block));
+        device_.upload(Span<std::uint32_t const>(values.data(), block), shared->span().part(mine, block));
       });
     else if (rank() == 0)
       all_well(failure);

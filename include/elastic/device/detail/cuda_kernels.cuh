@@ -3,7 +3,8 @@
 #pragma once
 
 #ifndef __CUDACC__
-#error "elastic/device/cuda.cuh launches kernels: compile this file as CUDA (.cu), or include elastic/device/cpu.hpp"
+#error \
+    "elastic/device/cuda.cuh launches kernels: compile this file as CUDA (.cu), or include elastic/device/cpu.hpp"
 #endif
 
 #include <cstddef>
@@ -51,8 +52,8 @@ using PackOf = std::conditional_t<std::is_const_v<P>, Pack<T> const, Pack<T>>;
 /// f(p[i]...) for n values: `packs` packs from value `head` on, where every p is aligned to 16 bytes, and single
 /// values around them.
 template <class T, class F, class... P>
-__global__ void __launch_bounds__(threads_per_block) for_each(std::size_t n, std::size_t head, std::size_t packs, F f,
-                                                              P*... p) {
+__global__ void __launch_bounds__(threads_per_block)
+    for_each(std::size_t n, std::size_t head, std::size_t packs, F f, P*... p) {
   constexpr std::size_t tile = threads_per_block * packs_in_flight;
   for (std::size_t first = blockIdx.x * tile + threadIdx.x; first < packs; first += gridDim.x * tile) {
     cuda::std::tuple<Pack<std::remove_const_t<P>>...> before[packs_in_flight];
@@ -70,10 +71,11 @@ __global__ void __launch_bounds__(threads_per_block) for_each(std::size_t n, std
       for (unsigned lane = 0; lane < Pack<T>::width; ++lane)
         cuda::std::apply([&](auto&... pack) { f(pack.value[lane]...); }, now);
       [&]<std::size_t... I>(cuda::std::index_sequence<I...>) {
-        (store_changed(reinterpret_cast<PackOf<P, std::remove_const_t<P>>*>(p + head) + i, cuda::std::get<I>(now),
-                       cuda::std::get<I>(before[k])),
+        (store_changed(reinterpret_cast<PackOf<P, std::remove_const_t<P>>*>(p + head) + i,
+                       cuda::std::get<I>(now), cuda::std::get<I>(before[k])),
          ...);
-      }(cuda::std::index_sequence_for<P...>{});
+      }
+      (cuda::std::index_sequence_for<P...>{});
     }
   }
   std::size_t const begin = head, end = head + packs * Pack<T>::width;
@@ -89,7 +91,8 @@ __global__ void __launch_bounds__(threads_per_block) for_each(std::size_t n, std
 /// check and the sum.
 template <class T, class Move, class Add>
 __global__ void __launch_bounds__(threads_per_block)
-    exchange(std::size_t n, bool aligned, Move move, Add add, T* x, T* c, T* deltas, T limit, unsigned* refused) {
+    exchange(std::size_t n, bool aligned, Move move, Add add, T* x, T* c, T* deltas, T limit,
+             unsigned* refused) {
   constexpr unsigned each = exchange_block / threads_per_block;
   for (std::size_t block = blockIdx.x; block * exchange_block < n; block += gridDim.x) {
     std::size_t const first = block * exchange_block;
@@ -153,7 +156,8 @@ __global__ void __launch_bounds__(threads_per_block)
 
 /// Sets *beyond if a value is not within +-limit.
 template <class T>
-__global__ void __launch_bounds__(threads_per_block) within(std::size_t n, T const* x, T limit, unsigned* beyond) {
+__global__ void __launch_bounds__(threads_per_block)
+    within(std::size_t n, T const* x, T limit, unsigned* beyond) {
   int good = 1;
   for (std::size_t i = blockIdx.x * std::size_t(threads_per_block) + threadIdx.x; i < n;
        i += gridDim.x * std::size_t(threads_per_block))
@@ -171,7 +175,8 @@ __global__ void __launch_bounds__(threads_per_block) launch(std::size_t n, F f) 
 
 /// out(row, sum over j < columns of term(row, j)), a block of threads a row.
 template <class Sum, class Term, class Out>
-__global__ void __launch_bounds__(threads_per_block) sum_rows(std::size_t rows, std::size_t columns, Term term, Out out) {
+__global__ void __launch_bounds__(threads_per_block)
+    sum_rows(std::size_t rows, std::size_t columns, Term term, Out out) {
   __shared__ Sum partial[threads_per_block / 32];
   for (std::size_t row = blockIdx.x; row < rows; row += gridDim.x) {
     Sum sum{};
