@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <memory>
 #include <random>
-#include <source_location>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -19,16 +18,16 @@
 namespace elastic::device::detail {
 
 /// Where a call stands, from elastic/ on.
-inline std::string place_of(std::source_location here) {
-  std::string_view file = here.file_name();
+inline std::string place_of(std::string_view file, int line) {
   std::size_t const root = file.rfind("elastic/");
   if (root != std::string_view::npos) file.remove_prefix(root);
-  return std::string(file) + ":" + std::to_string(here.line());
+  return std::string(file) + ":" + std::to_string(line);
 }
 
-/// Throws DeviceError with the call, its place and the device unless it succeeded.
-inline void check(cudaError_t status, std::string_view call,
-                  std::source_location here = std::source_location::current()) {
+/// Throws DeviceError with the call, its place and the device unless it succeeded. (clang++ 14 lacks
+/// std::source_location.)
+inline void check(cudaError_t status, std::string_view call, char const* file = __builtin_FILE(),
+                  int line = __builtin_LINE()) {
   if (status == cudaSuccess) return;
   cudaGetLastError();  // or the next call would report it, too
   int device = -1;
@@ -37,7 +36,7 @@ inline void check(cudaError_t status, std::string_view call,
   if (cudaGetDevice(&device) == cudaSuccess && cudaGetDeviceProperties(&properties, device) == cudaSuccess)
     on = "device " + std::to_string(device) + " (" + properties.name + ")";
   cudaGetLastError();
-  throw DeviceError(std::string(call) + " at " + place_of(here) + " on " + on + ": " +
+  throw DeviceError(std::string(call) + " at " + place_of(file, line) + " on " + on + ": " +
                     cudaGetErrorString(status));
 }
 
