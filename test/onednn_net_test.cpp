@@ -53,29 +53,13 @@ TEST_CASE("onednn: a net works in another thread than the one that made it", "[m
   CHECK(loss == expected);
 }
 
-namespace {
-
-void compare(model::Architecture const& architecture, int count) {
-  OnednnNet one(architecture, 4, 5);
-  EigenNet other(architecture, 4, 5);
-  CHECK(test::distance(one.parameters(), other.parameters()) == 0);
-  one.reseed(5, 3);
-  other.reseed(5, 3);
-  auto const batch = test::random_batch(architecture.input(), count, architecture.classes(), 17);
-  CHECK(one.gradient(batch) == Approx(other.gradient(batch)).epsilon(1e-5));
-  CHECK(test::distance(one.gradients(), other.gradients()) < 1e-4);
-  one.recompute_statistics(std::vector{batch});
-  other.recompute_statistics(std::vector{batch});
-  auto const a = one.evaluate(batch), b = other.evaluate(batch);
-  CHECK(a.loss_sum == Approx(b.loss_sum).epsilon(1e-5));
-  CHECK(a.correct == b.correct);
-}
-
-}  // namespace
-
 TEST_CASE("both backends train the same nets", "[model]") {
-  SECTION("easgd_cifar") { compare(model::easgd_cifar(3, 10, model::Init{}), 3); }
-  SECTION("easgd_cifar, as its authors start it") { compare(model::easgd_cifar(1), 4); }
-  SECTION("async_easgd_cifar") { compare(model::async_easgd_cifar(), 2); }
-  SECTION("perceptron") { compare(model::perceptron(), 1); }
+  SECTION("easgd_cifar") {
+    test::check_same<OnednnNet, EigenNet>(model::easgd_cifar(3, 10, model::Init{}), 3);
+  }
+  SECTION("easgd_cifar, as its authors start it") {
+    test::check_same<OnednnNet, EigenNet>(model::easgd_cifar(1), 4);
+  }
+  SECTION("async_easgd_cifar") { test::check_same<OnednnNet, EigenNet>(model::async_easgd_cifar(), 2); }
+  SECTION("perceptron") { test::check_same<OnednnNet, EigenNet>(model::perceptron(), 1); }
 }

@@ -15,6 +15,7 @@
 #include "elastic/error.hpp"
 #include "elastic/model/architecture.hpp"
 #include "elastic/model/batch.hpp"
+#include "elastic/model/check_batch.hpp"
 #include "elastic/model/dropout.hpp"
 #include "elastic/model/initialize.hpp"
 #include "elastic/model/moments.hpp"
@@ -51,9 +52,7 @@ class Net {
   Net(Architecture architecture, int max_batch, std::uint64_t seed, device::Cpu device = device::Cpu())
       : device_(device),
         architecture_(std::move(architecture)),
-        max_batch_(max_batch < 1 ? throw ConfigError("a net needs batches of 1 image or more; max_batch is " +
-                                                     std::to_string(max_batch))
-                                 : max_batch),
+        max_batch_(checked_max_batch(max_batch)),
         parameters_(device_.allocate<float>(architecture_.parameter_count())),
         gradients_(device_.allocate<float>(architecture_.parameter_count())),
         generator_(make_generator(seed, 0)),
@@ -122,27 +121,11 @@ class Net {
 
  private:
   Evaluation run(Pass pass, Batch const& samples) {
-    check(samples);
+    check_batch(samples, architecture_.input(), max_batch_);
     std::span<float> const logits = engine_.forward(pass, samples, generator_);
     predicted_ = static_cast<std::size_t>(samples.count);
     return softmax_cross_entropy(logits, samples.labels, architecture_.classes(),
                                  std::span(predictions_).first(predicted_));
-  }
-
-  void check(Batch const& samples) const {
-    Shape const given{samples.channels, samples.height, samples.width};
-    if (given != architecture_.input())
-      throw DataError("a batch holds " + to_string(given) + " images; the net expects " +
-                      to_string(architecture_.input()));
-    if (samples.count < 1 || samples.count > max_batch_)
-      throw DataError("a batch holds " + std::to_string(samples.count) + " images; the net expects 1 to " +
-                      std::to_string(max_batch_));
-    auto const count = static_cast<std::size_t>(samples.count);
-    if (samples.images.size() < count * samples.image_size() || samples.labels.size() < count)
-      throw DataError("a batch of " + std::to_string(count) + " images holds " +
-                      std::to_string(samples.images.size()) + " values and " +
-                      std::to_string(samples.labels.size()) + " labels; expected " +
-                      std::to_string(count * samples.image_size()) + " values and a label an image");
   }
 
   device::Cpu device_;

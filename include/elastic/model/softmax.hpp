@@ -5,9 +5,8 @@
 #include <cmath>
 #include <cstddef>
 #include <span>
-#include <string>
 
-#include "elastic/error.hpp"
+#include "elastic/model/check_batch.hpp"
 
 namespace elastic::model {
 
@@ -40,9 +39,7 @@ inline Evaluation softmax_cross_entropy(std::span<float> logits, std::span<int c
   float const share = 1 / static_cast<float>(rows);
   Evaluation total{.count = static_cast<long>(rows)};
   for (std::size_t i = 0; i < rows; ++i) {
-    if (labels[i] < 0 || labels[i] >= classes)
-      throw DataError("sample " + std::to_string(i) + " of a batch has label " + std::to_string(labels[i]) +
-                      "; expected 0 to " + std::to_string(classes - 1));
+    check_label(i, labels[i], classes);
     auto const label = static_cast<std::size_t>(labels[i]);
     std::span<float> const row = logits.subspan(i * width, width);
     std::size_t best = 0;

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+// The layers of DeviceNet except BatchNorm, on NCHW activations: what they compute as functors, and the memory they
+// keep. Gradients are gathered, never scattered, so that the same sum has the same bits each time.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <variant>
+
+#include "elastic/error.hpp"
+#include "elastic/model/architecture.hpp"
+#include "elastic/model/detail/device_index.hpp"
+#include "elastic/model/detail/lrn_factor.hpp"
+#include "elastic/model/layers.hpp"
+#include "elastic/model/moments.hpp"
+#include "elastic/ops.hpp"
+#include "elastic/span.hpp"
+
+namespace elastic::model::detail {
+
+struct AddBias {
+  ChannelIndex index;
+  float const* biases;
+  float* y;
+  ELASTIC_FN void operator()(std::size_t i) const { y[i] += biases[index.channel(i)]; }
+};
+/// Of one channel, its j-th value.
+struct ChannelValue {
+  ChannelIndex index;
+  float const* x;
+  ELASTIC_FN double operator()(std::size_t channel, std::size_t j) const {
+    return double(x[index(channel, j)]);
+  }
+};
+struct StoreFloat {
+  float* to;
+  ELASTIC_FN void operator()(std::size_t row, double sum) const { to[row] = static_cast<float>(sum); }
+};
+
+/// Where a layer's parameters and their gradients are, on the device.
+struct DeviceParameters {
+  float const *weights, *biases;
+  float *weight_gradients, *bias_gradients;
+};
+
+/// Conv and Linear: a product, which Core computes in one of several ways, plus biases.
+template <class Dev, class Core>
+class DeviceProduct {
+ public:
+  DeviceProduct(Dev& device, PlacedLayer const& placed, DeviceParameters parameters, Core core,
+                std::size_t most)
+      : core_(std::move(core)),
+        p_(parameters),
+        index_(placed.out),
+        out_(placed.out.size()),
+        y_(device.template allocate<float>(most * placed.out.size())) {}
+
+  std::size_t workspace() const {
+    return std::visit([](auto const& core) { return core.workspace(); }, core_);
+  }
+
+  template <class Run>
+  float* forward(Run& run, Pass, float* x, std::size_t count) {
+    x_ = x;
+    float* const y = y_.span().data();
+    std::visit([&](auto& core) { core.forward(run, x, p_.weights, y, count); }, core_);
+    run.device.launch(count * out_, AddBias{index_, p_.biases, y});
+    return y;
+  }
+
+  /// Without `dx`, the gradient of the input is not wanted.
+  template <class Run>
+  float* backward(Run& run, float* dy, float* dx, std::size_t count) {
+    run.device.template sum_rows<double>(index_.channels, count * index_.pixels, ChannelValue{index_, dy},
+                                         StoreFloat{p_.bias_gradients});
+    std::visit([&](auto& core) { core.weight_gradient(run, x_, dy, p_.weight_gradients, count); }, core_);
+    if (dx != nullptr)
+      std::visit([&](auto& core) { core.input_gradient(run, dy, p_.weights, dx, count); }, core_);
+    return dx;
+  }
+
+ private:
+  Core core_;
+  DeviceParameters p_;
+  ChannelIndex index_;
+  std::size_t out_;
+  typename Dev::template Buffer<float> y_;
+  float const* x_ = nullptr;
+};
+
+/// The largest value of each window, and which of the window it is: the first of equals.
+struct PoolForward {
+  WindowShape w;
+  float const* x;
+  float* y;
+  std::uint16_t* winners;
+  ELASTIC_FN void operator()(std::size_t i) const {
+    auto rest = static_cast<std::uint32_t>(i);
+    int const ox = static_cast<int>(take(rest, w.out_width)), oy = static_cast<int>(take(rest, w.out_height));
+    float const* const corner = x + place(rest, w.height, oy * w.stride, w.width, ox * w.stride);
+    float best = corner[0];
+    int winner = 0;
+    for (int ky = 0; ky < w.kernel; ++ky) {
+      for (int kx = 0; kx < w.kernel; ++kx) {
+        float const value = corner[ky * w.width + kx];
+        if (!(value > best)) continue;
+        best = value;
+        winner = ky * w.kernel + kx;
+      }
+    }
+    y[i] = best;
+    winners[i] = static_cast<std::uint16_t>(winner);
+  }
+};
+/// Each value's slope is the sum of those of the windows that it won.
+struct PoolBackward {
+  WindowShape w;
+  float const* dy;
+  std::uint16_t const* winners;
+  float* dx;
+  ELASTIC_FN void operator()(std::size_t i) const {
+    auto rest = static_cast<std::uint32_t>(i);
+    int const column = static_cast<int>(take(rest, w.width)), row = static_cast<int>(take(rest, w.height));
+    float sum = 0;
+    for (int oy = first(row); oy < w.out_height && oy * w.stride <= row; ++oy) {
+      for (int ox = first(column); ox < w.out_width && ox * w.stride <= column; ++ox) {
+        std::size_t const window = place(rest, w.out_height, oy, w.out_width, ox);
+        if (winners[window] == (row - oy * w.stride) * w.kernel + column - ox * w.stride) sum += dy[window];
+      }
+    }
+    dx[i] = sum;
+  }
+  /// The first window that reaches `position`.
+  ELASTIC_FN int first(int position) const {
+    return position < w.kernel ? 0 : (position - w.kernel) / w.stride + 1;
+  }
+};
+
+template <class Dev>
+class DevicePool {
+ public:
+  DevicePool(Dev& device, PlacedLayer const& placed, MaxPool const& pool, std::size_t most)
+      : w_(window_shape(placed.in, placed.out, pool.kernel, pool.stride == 0 ? pool.kernel : pool.stride, 0)),
+        in_(placed.in.size()),
+        out_(placed.out.size()),
+        y_(device.template allocate<float>(most * out_)),
+        winners_(device.template allocate<std::uint16_t>(most * out_)) {
+    if (pool.kernel > 255) throw ConfigError("a net on a device pools windows of up to 255x255 values");
+  }
+
+  template <class Run>
+  float* forward(Run& run, Pass, float* x, std::size_t count) {
+    run.device.launch(count * out_, PoolForward{w_, x, y_.span().data(), winners_.span().data()});
+    return y_.span().data();
+  }
+  template <class Run>
+  float* backward(Run& run, float* dy, float* dx, std::size_t count) {
+    run.device.launch(count * in_, PoolBackward{w_, dy, winners_.span().data(), dx});
+    return dx;
+  }
+
+ private:
+  WindowShape w_;
+  std::size_t in_, out_;
+  typename Dev::template Buffer<float> y_;
+  typename Dev::template Buffer<std::uint16_t> winners_;
+};
+
+struct Rectify {
+  ELASTIC_FN void operator()(float& x) const { x = x > 0 ? x : 0.0f; }
+};
+struct RectifySlope {
+  ELASTIC_FN void operator()(float& dy, float y) const { dy = y > 0 ? dy : 0.0f; }
+};
+
+/// Relu, in place.
+template <class Dev>
+class DeviceRelu {
+ public:
+  explicit DeviceRelu(PlacedLayer const& placed) : size_(placed.in.size()) {}
+
+  template <class Run>
+  float* forward(Run& run, Pass, float* x, std::size_t count) {
+    y_ = x;
+    run.device.for_each(Rectify{}, Values(x, count * size_));
+    return x;
+  }
+  template <class Run>
+  float* backward(Run& run, float* dy, float*, std::size_t count) const {
+    run.device.for_each(RectifySlope{}, Values(dy, count * size_), read(Values(y_, count * size_)));
+    return dy;
+  }
+
+ private:
+  using Values = Span<float, typename Dev::memory>;
+  std::size_t size_;
+  float* y_ = nullptr;
+};
+
+struct Multiply {
+  ELASTIC_FN void operator()(float& x, float mask) const { x *= mask; }
+};
+
+/// Dropout, in place, by a mask that the run brings along: `before` values an image are those of other layers.
+template <class Dev>
+class DeviceDropout {
+ public:
+  DeviceDropout(PlacedLayer const& placed, std::size_t before) : size_(placed.in.size()), before_(before) {}
+
+  template <class Run>
+  float* forward(Run& run, Pass pass, float* x, std::size_t count) const {
+    return pass == Pass::train ? backward(run, x, nullptr, count) : x;
+  }
+  template <class Run>
+  float* backward(Run& run, float* x, float*, std::size_t count) const {
+    using Memory = typename Dev::memory;
+    run.device.for_each(Multiply{}, Span<float, Memory>(x, count * size_),
+                        Span<float const, Memory>(run.masks + count * before_, count * size_));
+    return x;
+  }
+
+ private:
+  std::size_t size_, before_;
+};
+
+/// The sum of term(j) over the values j that share value i's place, in the channels around its own.
+template <class Term>
+ELASTIC_FN float sum_around(ChannelIndex const& index, int size, std::size_t i, Term term) {
+  auto const half = static_cast<std::uint32_t>(size) / 2, own = index.channel(i);
+  std::uint32_t const first = own < half ? 0 : own - half;
+  std::uint32_t const last = own + half < index.channels ? own + half : index.channels - 1;
+  std::size_t j = i - std::size_t(own - first) * index.pixels;
+  float sum = 0;
+  for (std::uint32_t c = first; c <= last; ++c, j += index.pixels) sum += term(j);
+  return sum;
+}
+
+struct SquareOf {
+  float const* x;
+  ELASTIC_FN float operator()(std::size_t j) const { return x[j] * x[j]; }
+};
+struct LrnForward {
+  ChannelIndex index;
+  int size;
+  float k, alpha, beta;
+  float const* x;
+  float *scales, *y;
+  ELASTIC_FN void operator()(std::size_t i) const {
+    float const scale = k + alpha * sum_around(index, size, i, SquareOf{x});
+    scales[i] = scale;
+    y[i] = x[i] * lrn_factor(scale, beta);
+  }
+};
+struct LrnTerm {
+  float beta;
+  float const *x, *scales, *dy;
+  ELASTIC_FN float operator()(std::size_t j) const {
+    return dy[j] * x[j] * lrn_factor(scales[j], beta) / scales[j];
+  }
+};
+struct LrnBackward {
+  ChannelIndex index;
+  int size;
+  float alpha, beta;
+  float const *x, *scales, *dy;
+  float* dx;
+  ELASTIC_FN void operator()(std::size_t i) const {
+    float const others = sum_around(index, size, i, LrnTerm{beta, x, scales, dy});
+    dx[i] = dy[i] * lrn_factor(scales[i], beta) - 2 * alpha * beta * x[i] * others;
+  }
+};
+
+template <class Dev>
+class DeviceLrn {
+ public:
+  DeviceLrn(Dev& device, PlacedLayer const& placed, Lrn const& lrn, std::size_t most)
+      : lrn_(lrn),
+        index_(placed.in),
+        size_(placed.in.size()),
+        scales_(device.template allocate<float>(most * size_)),
+        y_(device.template allocate<float>(most * size_)) {}
+
+  template <class Run>
+  float* forward(Run& run, Pass, float* x, std::size_t count) {
+    x_ = x;
+    float* const y = y_.span().data();
+    run.device.launch(count * size_, LrnForward{index_, lrn_.size, float(lrn_.k), float(lrn_.alpha),
+                                                float(lrn_.beta), x, scales_.span().data(), y});
+    return y;
+  }
+  template <class Run>
+  float* backward(Run& run, float* dy, float* dx, std::size_t count) {
+    run.device.launch(count * size_, LrnBackward{index_, lrn_.size, float(lrn_.alpha), float(lrn_.beta), x_,
+                                                 scales_.span().data(), dy, dx});
+    return dx;
+  }
+
+ private:
+  Lrn lrn_;
+  ChannelIndex index_;
+  std::size_t size_;
+  typename Dev::template Buffer<float> scales_, y_;
+  float const* x_ = nullptr;
+};
+
+}  // namespace elastic::model::detail
