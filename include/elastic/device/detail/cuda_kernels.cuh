@@ -27,21 +27,21 @@ struct alignas(16) Pack {
   T value[width];
 };
 
-/// Whether two packs hold the same bits: what f only reads is not written back, and the compiler, which sees f,
+/// Whether two arrays hold the same bits: what f only reads is not written back, and the compiler, which sees f,
 /// takes the question out.
-template <class T>
-__device__ bool same(Pack<T> const& a, Pack<T> const& b) {
-  auto const* const x = reinterpret_cast<std::uint32_t const*>(a.value);
-  auto const* const y = reinterpret_cast<std::uint32_t const*>(b.value);
+template <class T, unsigned n>
+__device__ bool same(T const (&a)[n], T const (&b)[n]) {
+  auto const* const x = reinterpret_cast<std::uint32_t const*>(a);
+  auto const* const y = reinterpret_cast<std::uint32_t const*>(b);
   bool equal = true;
 #pragma unroll
-  for (int i = 0; i < 4; ++i) equal = equal && x[i] == y[i];
+  for (unsigned i = 0; i < n * sizeof(T) / 4; ++i) equal = equal && x[i] == y[i];
   return equal;
 }
 
 template <class T>
 __device__ void store_changed(Pack<T>* to, Pack<T> const& now, Pack<T> const& before) {
-  if (!same(now, before)) *to = now;
+  if (!same(now.value, before.value)) *to = now;
 }
 template <class T>
 __device__ void store_changed(Pack<T> const*, Pack<T> const&, Pack<T> const&) {}
@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(threads_per_block)
   constexpr unsigned each = exchange_block / threads_per_block;
   for (std::size_t block = blockIdx.x; block * exchange_block < n; block += gridDim.x) {
     std::size_t const first = block * exchange_block;
-    T xs[each], cs[each], d[each];
+    T xs[each]{}, cs[each]{}, d[each], before[each];
     // Aligned threads hold neighbors, which one access moves; others hold every 256th value.
     bool const packed = aligned && first + exchange_block <= n;
     auto const at = [&](unsigned k) {
@@ -136,12 +136,13 @@ __global__ void __launch_bounds__(threads_per_block)
 #pragma unroll
     for (unsigned k = 0; k < each; ++k) {
       d[k] = T(0);
+      before[k] = xs[k];
       if (at(k) >= n) continue;
       move(d[k], xs[k], cs[k]);
       good &= int(d[k] <= limit) & int(d[k] >= -limit);
     }
     bool const taken = __syncthreads_and(good) != 0;
-    move_values(xs, x, false);
+    if (!same(xs, before)) move_values(xs, x, false);
     if (deltas != nullptr) move_values(d, deltas, false);
     if (taken) {
 #pragma unroll
