@@ -6,7 +6,6 @@
 
 #include <cstddef>
 #include <memory>
-#include <source_location>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -20,10 +19,10 @@
 namespace elastic::model::detail {
 
 inline void check_cublas(cublasStatus_t status, int device, std::string_view call,
-                         std::source_location here = std::source_location::current()) {
+                         char const* file = __builtin_FILE(), int line = __builtin_LINE()) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
-  throw DeviceError(std::string(call) + " at " + elastic::device::detail::place_of(here) + " on device " +
-                    std::to_string(device) + ": " + cublasGetStatusString(status));
+  throw DeviceError(std::string(call) + " at " + elastic::device::detail::place_of(file, line) +
+                    " on device " + std::to_string(device) + ": " + cublasGetStatusString(status));
 }
 
 /// A handle. `memory`, which outlives it, is what cuBLAS works in: without it, it would allocate some of its own when

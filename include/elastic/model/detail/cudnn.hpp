@@ -9,7 +9,6 @@
 #include <cstddef>
 #include <map>
 #include <memory>
-#include <source_location>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -26,10 +25,10 @@
 namespace elastic::model::detail {
 
 inline void check_cudnn(cudnnStatus_t status, int device, std::string_view call,
-                        std::source_location here = std::source_location::current()) {
+                        char const* file = __builtin_FILE(), int line = __builtin_LINE()) {
   if (status == CUDNN_STATUS_SUCCESS) return;
-  throw DeviceError(std::string(call) + " at " + elastic::device::detail::place_of(here) + " on device " +
-                    std::to_string(device) + ": " + cudnnGetErrorString(status));
+  throw DeviceError(std::string(call) + " at " + elastic::device::detail::place_of(file, line) +
+                    " on device " + std::to_string(device) + ": " + cudnnGetErrorString(status));
 }
 
 /// What cuDNN's create and destroy functions frame.
@@ -281,9 +280,9 @@ class CudnnConvolution {
   cudnnDataType_t type() const {
     return precision_ == Precision::bf16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
   }
-  void check(cudnnStatus_t status, std::string_view call,
-             std::source_location here = std::source_location::current()) const {
-    check_cudnn(status, cudnn_->device(), call, here);
+  void check(cudnnStatus_t status, std::string_view call, char const* file = __builtin_FILE(),
+             int line = __builtin_LINE()) const {
+    check_cudnn(status, cudnn_->device(), call, file, line);
   }
 
   static constexpr float one = 1, zero = 0;
