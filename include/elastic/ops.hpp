@@ -21,6 +21,7 @@ namespace elastic::ops {
 
 /// y <- value
 struct Fill {
+  static constexpr bool overwrites = true;  // the first operand is written and never read: nobody need load it
   double value;
   template <class T>
   ELASTIC_FN void operator()(T& y) const {
@@ -64,6 +65,7 @@ struct AddScaled {
 
 /// d <- alpha (x - c): how far the elastic force moves x toward the center.
 struct Stretch {
+  static constexpr bool overwrites = true;
   double alpha;
   template <class T>
   ELASTIC_FN void operator()(T& d, T x, T c) const {
@@ -73,6 +75,7 @@ struct Stretch {
 
 /// d <- alpha (x - c); x <- x - d: the same force, applied at once to the worker that feels it.
 struct Retract {
+  static constexpr bool overwrites = true;
   double alpha;
   template <class T>
   ELASTIC_FN void operator()(T& d, T& x, T c) const {

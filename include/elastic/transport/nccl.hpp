@@ -192,6 +192,13 @@ class Nccl : public detail::WindowsOf<Inner> {
     return {*this, std::move(end)};
   }
 
+  /// What the ranks of a collective must have in common.
+  std::string terms() const {
+    std::string mine = "collectives=nccl\n";
+    if constexpr (requires { inner_.terms(); }) mine += inner_.terms();
+    return mine;
+  }
+
   // -- what Inner does
 
   auto& host_transport() {

@@ -39,15 +39,26 @@ __device__ bool same(T const (&a)[n], T const (&b)[n]) {
   return equal;
 }
 
-template <class T>
-__device__ void store_changed(Pack<T>* to, Pack<T> const& now, Pack<T> const& before) {
-  if (!same(now.value, before.value)) *to = now;
-}
-template <class T>
-__device__ void store_changed(Pack<T> const*, Pack<T> const&, Pack<T> const&) {}
+/// One operand of an elementwise kernel, P values from `p` on. What f overwrites is not loaded.
+template <class P, bool only_written>
+struct Operand {
+  using Value = std::remove_const_t<P>;
+  static __device__ Pack<Value> load(P* p, std::size_t i) {
+    if constexpr (only_written) return {};
+    return reinterpret_cast<Pack<Value> const*>(p)[i];
+  }
+  static __device__ void store(P* p, std::size_t i, Pack<Value> const& now, Pack<Value> const& before) {
+    if constexpr (!std::is_const_v<P>)
+      if (only_written || !same(now.value, before.value)) reinterpret_cast<Pack<Value>*>(p)[i] = now;
+  }
+};
 
-template <class P, class T>
-using PackOf = std::conditional_t<std::is_const_v<P>, Pack<T> const, Pack<T>>;
+/// Whether f writes its operand I without reading it (ops.hpp).
+template <class F, std::size_t I>
+constexpr bool overwritten = [] {
+  if constexpr (requires { F::overwrites; }) return F::overwrites && I == 0;
+  return false;
+}();
 
 /// f(p[i]...) for n values: `packs` packs from value `head` on, where every p is aligned to 16 bytes, and single
 /// values around them.
@@ -55,12 +66,22 @@ template <class T, class F, class... P>
 __global__ void __launch_bounds__(threads_per_block)
     for_each(std::size_t n, std::size_t head, std::size_t packs, F f, P*... p) {
   constexpr std::size_t tile = threads_per_block * packs_in_flight;
+  using Packs = cuda::std::tuple<Pack<std::remove_const_t<P>>...>;
+  auto const load = [&]<std::size_t... I>(std::size_t i, cuda::std::index_sequence<I...>) {
+    return Packs{Operand<P, overwritten<F, I>>::load(p + head, i)...};
+  };
+  auto const store = [&]<std::size_t... I>(std::size_t i, Packs const& now, Packs const& before,
+                                           cuda::std::index_sequence<I...>) {
+    (Operand<P, overwritten<F, I>>::store(p + head, i, cuda::std::get<I>(now), cuda::std::get<I>(before)),
+     ...);
+  };
+  constexpr cuda::std::index_sequence_for<P...> all{};
   for (std::size_t first = blockIdx.x * tile + threadIdx.x; first < packs; first += gridDim.x * tile) {
-    cuda::std::tuple<Pack<std::remove_const_t<P>>...> before[packs_in_flight];
+    Packs before[packs_in_flight];
 #pragma unroll
     for (unsigned k = 0; k < packs_in_flight; ++k) {
       std::size_t const i = first + k * threads_per_block;
-      if (i < packs) before[k] = {reinterpret_cast<PackOf<P, std::remove_const_t<P>> const*>(p + head)[i]...};
+      if (i < packs) before[k] = load(i, all);
     }
 #pragma unroll
     for (unsigned k = 0; k < packs_in_flight; ++k) {
@@ -70,12 +91,7 @@ __global__ void __launch_bounds__(threads_per_block)
 #pragma unroll
       for (unsigned lane = 0; lane < Pack<T>::width; ++lane)
         cuda::std::apply([&](auto&... pack) { f(pack.value[lane]...); }, now);
-      [&]<std::size_t... I>(cuda::std::index_sequence<I...>) {
-        (store_changed(reinterpret_cast<PackOf<P, std::remove_const_t<P>>*>(p + head) + i,
-                       cuda::std::get<I>(now), cuda::std::get<I>(before[k])),
-         ...);
-      }
-      (cuda::std::index_sequence_for<P...>{});
+      store(i, now, before[k], all);
     }
   }
   std::size_t const begin = head, end = head + packs * Pack<T>::width;
