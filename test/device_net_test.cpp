@@ -68,6 +68,10 @@ TEST_CASE("device net: trains the samples' nets as Eigen's does", "[model]") {
   SECTION("perceptron") { test::check_same<ThrustNet, EigenNet>(model::perceptron(), 4); }
 }
 
+TEST_CASE("device net: a batch that is there already trains as one that is brought", "[model]") {
+  test::check_loaded<ThrustNet>();
+}
+
 TEST_CASE("device net: options out of range are refused", "[model]") {
   CHECK_THROWS_AS(ThrustNet(model::perceptron(), 1, 1, {}, {.workspace = 0}), ConfigError);
 }

@@ -85,6 +85,10 @@ TEST_CASE("cuda net: a recorded step trains as one that is not") {
   CHECK(train(true) == train(false));
 }
 
+TEST_CASE("cuda net: a batch that is there already trains as one that is brought") {
+  test::check_loaded<CudaNet>();
+}
+
 TEST_CASE("cuda net: AlexNet computes") {
   auto const architecture = model::alexnet();
   CudaNet net(architecture, 4, 1);

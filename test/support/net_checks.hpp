@@ -41,7 +41,8 @@ inline model::Batch random_batch(model::Shape shape, int count, int classes, std
   model::Batch batch{{}, {}, count, shape.channels, shape.height, shape.width};
   batch.images.resize(static_cast<std::size_t>(count) * shape.size());
   for (float& value : batch.images) value = uniform();
-  for (int i = 0; i < count; ++i) batch.labels.push_back(uniform.below(classes));
+  batch.labels.resize(static_cast<std::size_t>(count));
+  for (int& label : batch.labels) label = uniform.below(classes);
   return batch;
 }
 
@@ -294,6 +295,26 @@ void check_refusals() {
   wrong.labels[1] = 4;
   CHECK_THROWS_WITH(net.gradient(wrong), ContainsSubstring("label 4"));
   CHECK(net.gradient(good) > 0);
+}
+
+/// Batches in the device's memory stay as they are and train as those of the host; this net's first layer works in
+/// place, and drops.
+template <class Net>
+void check_loaded() {
+  model::Architecture const architecture = small_nets()[9].net;
+  auto const batch = random_batch(architecture.input(), 5, architecture.classes(), 2);
+  Net there(architecture, 6, 8), here(architecture, 6, 8);
+  auto const loaded = there.load(batch);
+  for (int step = 0; step < 4; ++step) {
+    CHECK(there.gradient(loaded) == here.gradient(batch));
+    CHECK(values_of(there, there.gradients()) == values_of(here, here.gradients()));
+  }
+  auto wrong = batch;
+  wrong.labels[2] = -1;
+  CHECK_THROWS_AS(there.load(wrong), DataError);
+  Net smaller(architecture, 4, 8), other(small_nets()[0].net, 6, 8);
+  CHECK_THROWS_AS(smaller.gradient(loaded), DataError);
+  CHECK_THROWS_AS(other.gradient(loaded), DataError);
 }
 
 /// Two kinds of net start and train alike, to a relative 1e-4.

@@ -20,6 +20,7 @@
 #include "elastic/model/detail/gemm.hpp"
 #include "elastic/model/detail/product_core.hpp"
 #include "elastic/model/device_net.hpp"
+#include "elastic/span.hpp"
 #if defined(ELASTIC_HAS_CUDNN) && __has_include(<cudnn.h>)
 #include "elastic/model/detail/cudnn.hpp"
 #define ELASTIC_CUDA_NET_CUDNN 1
@@ -44,6 +45,7 @@ class CudaKit {
   CudaKit(device::Cuda const& device, Options const& options)
       : options_((check_options(options), options)),
         device_(device),
+        uploads_(stream_on(device_.ordinal())),
         memory_(device_.allocate<std::byte>(Cublas::memory_bytes)),
         blas_(device_.ordinal(), device_.stream(), options_.precision, memory_.span().data()) {
 #if ELASTIC_CUDA_NET_CUDNN
@@ -65,6 +67,17 @@ class CudaKit {
   template <class T>
   void multiply(GemmCall<T> const& call) const {
     blas_.multiply(call);
+  }
+
+  /// Copies to memory that no unfinished work uses, beside all such work; the device's work from here on sees it.
+  device::Cuda::Ticket upload(device::Cuda&, Span<float const> from, Span<float, device::Cuda::memory> to) {
+    device::detail::OnDevice const here(device_.ordinal());
+    device::detail::check(cudaMemcpyAsync(to.data(), from.data(), from.size() * sizeof(float),
+                                          cudaMemcpyHostToDevice, uploads_.get()),
+                          "cudaMemcpyAsync");
+    device::Cuda::Ticket copied(uploads_.get());
+    copied.before(device_.stream());
+    return copied;
   }
 
   /// Runs f(), which submits the same work to the same memory whenever `key` is the same. With the option graph: once
@@ -98,6 +111,11 @@ class CudaKit {
     ReadyGraph graph;
   };
 
+  static device::detail::Stream stream_on(int ordinal) {
+    device::detail::OnDevice const here(ordinal);
+    return device::detail::Stream();
+  }
+
   template <class F>
   ReadyGraph record(F& f) {
     device::detail::OnDevice const here(device_.ordinal());
@@ -121,6 +139,7 @@ class CudaKit {
 
   Options options_;
   device::Cuda device_;
+  device::detail::Stream uploads_;
   device::Cuda::Buffer<std::byte> memory_;
   Cublas blas_;
 #if ELASTIC_CUDA_NET_CUDNN

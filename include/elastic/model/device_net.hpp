@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -30,7 +31,7 @@ namespace elastic::model {
 /// same bits on one kind of device with the same options, and with Kit's float32 nearly those of the nets on the CPU.
 ///
 /// Kit says how products of matrices are computed there: it has Options, Core (the ways to compute a product layer),
-/// core(), multiply(), step(); see detail/host_kit.hpp for the smallest.
+/// core(), multiply(), upload(), step(); see detail/host_kit.hpp for the smallest.
 template <class Dev, class Kit>
 class DeviceNet {
  public:
@@ -39,6 +40,7 @@ class DeviceNet {
   using batch = Batch;
   using Options = typename Kit::Options;
   using memory = typename Dev::memory;
+  using Loaded = detail::LoadedBatch<Dev>;
 
   /// Batches may hold 1 to `max_batch` images. `seed` decides the first parameters, the same as those of the nets on
   /// the CPU, and dropout until reseed(). Throws ConfigError for a max_batch below 1, options out of range, and
@@ -81,6 +83,22 @@ class DeviceNet {
   /// One pass forward and backward in training mode; overwrites gradients() and returns the mean loss, while the
   /// device may still be on its way back. Throws DataError for a batch that does not fit.
   double gradient(Batch const& samples) { return run(Pass::train, samples).loss(); }
+
+  /// The same for a batch that load() of a net of the same device has put there already.
+  double gradient(Loaded const& samples) {
+    auto const count = static_cast<std::size_t>(samples.count());
+    if (count > most() || samples.values().size() != count * (architecture_.input().size() + 1))
+      throw DataError("a batch of " + std::to_string(count) +
+                      " images was loaded for another net than this one of " +
+                      to_string(architecture_.input()) + " images, 1 to " + std::to_string(max_batch_));
+    return run(Pass::train, count, feed_.put(device_, kit_, Pass::train, samples, generator_)).loss();
+  }
+
+  /// Copies a batch to the device, to be used any number of times. Throws DataError for one that does not fit.
+  Loaded load(Batch const& samples) {
+    check_batch(samples, architecture_.input(), max_batch_);
+    return Loaded(device_, samples, architecture_.classes());
+  }
 
   /// Loss and hits without dropout, batch normalization with the statistics of recompute_statistics().
   /// Leaves gradients() alone. Throws DataError for a batch that does not fit and ConfigError where the net
@@ -138,17 +156,15 @@ class DeviceNet {
     return values;
   }
 
-  /// The loss comes home while the device goes on with the way back.
   Evaluation run(Pass pass, Batch const& samples) {
     check_batch(samples, architecture_.input(), max_batch_);
-    auto const count = static_cast<std::size_t>(samples.count);
-    detail::Fed const fed = feed_.put(device_, pass, samples, architecture_.classes(), generator_);
-    detail::DeviceRun<Dev, Kit> way{device_,
-                                    kit_,
-                                    engine_.workspace(),
-                                    fed.masks,
-                                    batch_moments_.span().data(),
-                                    statistics_.span().data()};
+    auto const fed = feed_.put(device_, kit_, pass, samples, architecture_.classes(), generator_);
+    return run(pass, static_cast<std::size_t>(samples.count), fed);
+  }
+
+  /// The loss comes home while the device goes on with the way back.
+  Evaluation run(Pass pass, std::size_t count, detail::Fed fed) {
+    auto way = engine_.run(device_, kit_, fed.masks, batch_moments_.span().data(), statistics_.span().data());
     bool const trains = pass == Pass::train;
     std::size_t const key = 2 * count + feed_.turn();  // what decides sizes and addresses of a step
     kit_.step(trains, 2 * key, [&] {

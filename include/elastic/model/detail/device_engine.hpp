@@ -26,6 +26,7 @@ struct DeviceRun {
   Dev& device;
   Kit& kit;
   std::byte* workspace;
+  Span<double, typename Dev::memory> partial_sums;
   float const* masks;
   float* moments;           // of the batch, written by passes that train or calibrate
   float const* statistics;  // by which Pass::evaluate normalizes
@@ -45,7 +46,8 @@ class DeviceEngine {
                float const* parameters, float* gradients)
       : slopes_{device.template allocate<float>(most * largest(architecture)),
                 device.template allocate<float>(most * largest(architecture))},
-        workspace_(device.template allocate<std::byte>(0)) {
+        workspace_(device.template allocate<std::byte>(0)),
+        partial_sums_(device.template allocate<double>(2048)) {  // blocks that fill a GPU
     if (!fits(most * largest(architecture))) refuse_index("a layer's activations");
     Schedule const schedule = make_schedule(architecture);
     first_trained_ = schedule.first_trained;
@@ -59,7 +61,11 @@ class DeviceEngine {
 
   /// The Dropouts, in the order in which they draw.
   std::vector<Dropped> const& dropouts() const { return dropouts_; }
-  std::byte* workspace() { return workspace_.span().data(); }
+
+  DeviceRun<Dev, Kit> run(Dev& device, Kit& kit, float const* masks, float* moments,
+                          float const* statistics) const {
+    return {device, kit, workspace_.span().data(), partial_sums_.span(), masks, moments, statistics};
+  }
 
   /// The logits, which the caller overwrites with their gradient before backward().
   template <class Run>
@@ -136,6 +142,7 @@ class DeviceEngine {
   std::vector<Layer> layers_;
   typename Dev::template Buffer<float> slopes_[2];  // gradients of a layer's output and input take turns
   typename Dev::template Buffer<std::byte> workspace_;
+  typename Dev::template Buffer<double> partial_sums_;
 };
 
 }  // namespace elastic::model::detail

@@ -3,6 +3,7 @@
 // keep. Gradients are gathered, never scattered, so that the same sum has the same bits each time.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -39,6 +40,38 @@ struct StoreFloat {
   ELASTIC_FN void operator()(std::size_t row, double sum) const { to[row] = static_cast<float>(sum); }
 };
 
+/// The sums of term(row, j) over all j, cut so that a few rows keep a whole GPU busy, too.
+template <class Term>
+struct SumPart {
+  Term term;
+  std::size_t parts, columns, all;
+  ELASTIC_FN double operator()(std::size_t part, std::size_t k) const {
+    std::size_t const row = part / parts, j = (part - row * parts) * columns + k;
+    return j < all ? term(row, j) : 0.0;
+  }
+};
+struct SumOfParts {
+  double const* sums;
+  std::size_t parts;
+  ELASTIC_FN double operator()(std::size_t row, std::size_t part) const { return sums[row * parts + part]; }
+};
+struct StoreDouble {
+  double* to;
+  ELASTIC_FN void operator()(std::size_t row, double sum) const { to[row] = sum; }
+};
+
+/// out(row, sum of term(row, j) over j in [0, columns)).
+template <class Run, class Term, class Out>
+void sum_long_rows(Run& run, std::size_t rows, std::size_t columns, Term term, Out out) {
+  std::size_t const parts = std::min((columns + 1023) / 1024, run.partial_sums.size() / rows);
+  if (parts < 2) return run.device.template sum_rows<double>(rows, columns, term, out);
+  double* const sums = run.partial_sums.data();
+  run.device.template sum_rows<double>(rows * parts, (columns + parts - 1) / parts,
+                                       SumPart<Term>{term, parts, (columns + parts - 1) / parts, columns},
+                                       StoreDouble{sums});
+  run.device.template sum_rows<double>(rows, parts, SumOfParts{sums, parts}, out);
+}
+
 /// Where a layer's parameters and their gradients are, on the device.
 struct DeviceParameters {
   float const *weights, *biases;
@@ -73,8 +106,8 @@ class DeviceProduct {
   /// Without `dx`, the gradient of the input is not wanted.
   template <class Run>
   float* backward(Run& run, float* dy, float* dx, std::size_t count) {
-    run.device.template sum_rows<double>(index_.channels, count * index_.pixels, ChannelValue{index_, dy},
-                                         StoreFloat{p_.bias_gradients});
+    sum_long_rows(run, index_.channels, count * index_.pixels, ChannelValue{index_, dy},
+                  StoreFloat{p_.bias_gradients});
     std::visit([&](auto& core) { core.weight_gradient(run, x_, dy, p_.weight_gradients, count); }, core_);
     if (dx != nullptr)
       std::visit([&](auto& core) { core.input_gradient(run, dy, p_.weights, dx, count); }, core_);

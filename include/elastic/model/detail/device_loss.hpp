@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "elastic/model/detail/device_index.hpp"
+#include "elastic/model/detail/device_layers.hpp"
 #include "elastic/ops.hpp"
 
 namespace elastic::model::detail {
@@ -66,10 +67,6 @@ struct LossOrHit {
     float const aim = logits[image * classes + static_cast<std::size_t>(label)];
     return std::log(double(sums[image])) + double(largest[image] - aim);
   }
-};
-struct StoreDouble {
-  double* to;
-  ELASTIC_FN void operator()(std::size_t row, double sum) const { to[row] = sum; }
 };
 /// Logits become the gradient of the mean loss with respect to them.
 struct LossSlope {

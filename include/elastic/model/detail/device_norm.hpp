@@ -98,10 +98,9 @@ class DeviceNorm {
     std::size_t const samples = count * index_.pixels;
     if (pass != Pass::evaluate) {
       float* const mean = run.moments + before_;
-      run.device.template sum_rows<double>(index_.channels, samples, ChannelValue{index_, x},
-                                           StoreMean{mean, double(samples)});
-      run.device.template sum_rows<double>(index_.channels, samples, SquaredDistance{index_, x, mean},
-                                           StoreMean{mean + index_.channels, double(samples)});
+      sum_long_rows(run, index_.channels, samples, ChannelValue{index_, x}, StoreMean{mean, double(samples)});
+      sum_long_rows(run, index_.channels, samples, SquaredDistance{index_, x, mean},
+                    StoreMean{mean + index_.channels, double(samples)});
     }
     float const* const by = (pass == Pass::evaluate ? run.statistics : run.moments) + before_;
     run.device.launch(count * size_, NormForward{normalize(by), p_.weights, p_.biases, y});

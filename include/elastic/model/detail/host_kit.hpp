@@ -10,6 +10,7 @@
 #include "elastic/model/detail/gemm.hpp"
 #include "elastic/model/detail/product_core.hpp"
 #include "elastic/model/eigen_product.hpp"
+#include "elastic/span.hpp"
 
 namespace elastic::model::detail {
 
@@ -36,6 +37,12 @@ class HostKit {
       auto const b = factor(call.b + i * call.stride_b, call.ldb, call.k, call.n, call.transpose_b);
       Columns(call.c + i * call.stride_c, call.m, call.n, Eigen::OuterStride<>(call.ldc)).noalias() = a * b;
     }
+  }
+
+  /// Copies to memory that no unfinished work uses; the device's work from here on sees it.
+  template <class Dev, class View>
+  auto upload(Dev& device, Span<float const> from, View to) const {
+    return device.start_upload(from, to);
   }
 
   /// Runs what may be recorded and replayed under `key`.
