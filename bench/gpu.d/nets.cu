@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Training steps of the nets on a GPU, as bench/gpu asks for them: a line `<net> <precision> <seconds>` on stdin, the
-// seconds of one step (gradient and SGD, batch in host memory) or `error: <why>` on stdout.
+// seconds of one step (gradient and SGD, batch 128, which is on the GPU already) or `error: <why>` on stdout.
 #include <cmath>
 #include <iostream>
 #include <map>
@@ -39,7 +39,7 @@ model::Precision precision(std::string const& name) {
 struct Job {
   Job(model::Architecture const& net, model::Precision precision, device::Cuda const& device)
       : model(net, images, 1, device, {.precision = precision, .graph = true}),
-        batch(bench::random_batch(net, images)) {
+        batch(model.load(bench::random_batch(net, images))) {
     for (int i = 0; i < 5; ++i) step();
   }
   void step() {
@@ -47,7 +47,7 @@ struct Job {
     model.device().for_each(ops::AddScaled{-0.001}, model.parameters(), read(model.gradients()));
   }
   CudaNet model;
-  model::Batch batch;
+  CudaNet::Loaded batch;
   double loss = 0;
 };
 
