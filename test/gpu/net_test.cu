@@ -8,6 +8,7 @@
 #include "elastic/model/nets.hpp"
 #include "support/gpu.hpp"
 #include "support/net_checks.hpp"
+#include "support/train_checks.hpp"
 
 namespace {
 
@@ -87,6 +88,11 @@ TEST_CASE("cuda net: a recorded step trains as one that is not") {
 
 TEST_CASE("cuda net: a batch that is there already trains as one that is brought") {
   test::check_loaded<CudaNet>();
+}
+
+TEST_CASE("cuda net: a rule trains it") {
+  for (auto const precision : {Precision::float32, Precision::tf32, Precision::bf16})
+    test::check_trains<CudaNet>(device::Cuda(), {.precision = precision, .graph = true});
 }
 
 TEST_CASE("cuda net: AlexNet computes") {

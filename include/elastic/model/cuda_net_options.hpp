@@ -40,7 +40,9 @@ struct CudaNetOptions {
              "record the training step of each batch size as a CUDA graph the second time it occurs, and "
              "replay it"},
       Option{"workspace", &CudaNetOptions::workspace,
-             "MiB of device memory that convolutions may use besides their operands; one image always fits",
+             "MiB of device memory that convolutions may use besides their operands, and cuBLAS up to 32 of "
+             "them; one "
+             "image always fits",
              1.0, 65536.0}};
 };
 

@@ -15,6 +15,7 @@
 #include "elastic/model/detail/bf16.hpp"
 #include "elastic/model/detail/gemm.hpp"
 #include "elastic/model/precision.hpp"
+#include "elastic/span.hpp"
 
 namespace elastic::model::detail {
 
@@ -29,9 +30,8 @@ inline void check_cublas(cublasStatus_t status, int device, std::string_view cal
 /// a stream is recorded, and sum in another order when several handles share a stream.
 class Cublas {
  public:
-  static constexpr std::size_t memory_bytes = std::size_t{32} << 20;  // what NVIDIA advises for Hopper
-
-  Cublas(int device, cudaStream_t stream, Precision precision, std::byte* memory)
+  template <class Memory>
+  Cublas(int device, cudaStream_t stream, Precision precision, Span<std::byte, Memory> memory)
       : device_(device), precision_(precision) {
     elastic::device::detail::OnDevice const here(device_);
     cublasHandle_t handle = nullptr;
@@ -39,7 +39,7 @@ class Cublas {
     handle_.reset(handle);
     check_cublas(cublasSetStream(handle, stream), device_,
                  "cublasSetStream");  // forgets the workspace: comes first
-    check_cublas(cublasSetWorkspace(handle, memory, memory_bytes), device_, "cublasSetWorkspace");
+    check_cublas(cublasSetWorkspace(handle, memory.data(), memory.size()), device_, "cublasSetWorkspace");
     check_cublas(cublasSetPointerMode(handle, CUBLAS_POINTER_MODE_HOST), device_, "cublasSetPointerMode");
   }
 
