@@ -2,11 +2,18 @@
 // transport::Nccl on real devices: one rank on one GPU, and as many ranks as there are GPUs, up to four.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 
 #include "conformance/nccl.hpp"
+#include "elastic/data/noise.hpp"
 #include "elastic/device/cuda.cuh"
+#include "elastic/model/quadratic.hpp"
+#include "elastic/rule/bsp.hpp"
+#include "elastic/rule/sync_easgd.hpp"
+#include "elastic/train.hpp"
 #include "elastic/transport/nccl.hpp"
+#include "elastic/transport/staged.hpp"
 #include "support/catch.hpp"
 #include "support/gpu.hpp"
 #include "support/launch_threads.hpp"
@@ -113,6 +120,33 @@ TEST_CASE("nccl on a GPU: two ranks on one device are refused") {
     return {0};
   });
   CHECK(answers == support::Answers{{1}, {1}});
+}
+
+/// Rules that sum, on models whose optimum is 0, with everything that is no sum staged.
+template <class Rule>
+void trains(Rule rule, int ranks) {
+  auto const answers = Run::run(ranks, [&](Threads& threads) -> std::vector<double> {
+    Cuda device(threads.rank());
+    transport::Staged staged(threads, device);
+    transport::Nccl net(staged, device);
+    model::Quadratic<float, Cuda> model(device, 10'000);
+    data::Noise<> data(10'000, 0.01f, unsigned(net.rank()));
+    std::vector<float> x(10'000, 5);
+    device.upload(Span<float const>(x), model.parameters());
+    Trainer trainer(net, rule, device);
+    trainer.run(model, data, {.steps = 200, .sgd = {.learning_rate = 0.1}});
+    device.download(read(model.parameters()), Span<float>(x));
+    float largest = 0;
+    for (float const v : x) largest = std::max(largest, std::abs(v));
+    return {double(largest < 0.2f)};
+  });
+  for (auto const& answer : answers) CHECK(answer == std::vector<double>{1});
+}
+
+TEST_CASE("nccl on GPUs: rules that sum reach the optimum") {
+  int const ranks = std::min(Cuda::count(), 4);
+  trains(rule::Bsp{}, ranks);
+  trains(rule::SyncEasgd{.period = 5}, ranks);
 }
 
 }  // namespace
