@@ -7,18 +7,17 @@
 #include <chrono>
 #include <concepts>
 #include <cstddef>
-#include <cstdint>
-#include <cstring>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
-#include <vector>
 
 #include "elastic/concepts.hpp"
 #include "elastic/error.hpp"
 #include "elastic/options.hpp"
 #include "elastic/transport/detail/host_pool.hpp"
+#include "elastic/transport/detail/sharing_check.hpp"
 #include "elastic/transport/detail/staged_tickets.hpp"
 #include "elastic/transport/detail/staged_window.hpp"
 
@@ -126,10 +125,10 @@ class Staged {
     using Sum = detail::StagedSum<Dev, T, Net>;
     if (direct_) {
       device_.synchronize();
-      return Either<Direct, Sum>(net_.start_all_reduce(as_it_is(x)));
+      return detail::Either<Direct, Sum>(net_.start_all_reduce(as_it_is(x)));
     }
     std::size_t const each = options_.piece_bytes / sizeof(T);
-    return Either<Direct, Sum>(
+    return detail::Either<Direct, Sum>(
         Sum(net_, device_, pool_, x, each > 0 ? each : std::max<std::size_t>(x.size(), 1)));
   }
 
@@ -216,20 +215,6 @@ class Staged {
   }
 
  private:
-  /// One of two tickets.
-  template <class A, class B>
-  class Either {
-   public:
-    explicit Either(A a) : a_(std::move(a)) {}
-    explicit Either(B b) : b_(std::move(b)) {}
-    void wait() { a_ ? a_->wait() : b_->wait(); }
-    bool done() { return a_ ? a_->done() : b_->done(); }
-
-   private:
-    std::optional<A> a_;
-    std::optional<B> b_;
-  };
-
   /// Device memory under the type that the transport asks for; it only passes the address on.
   template <class T>
   static Span<T> as_it_is(Span<T, Memory> x) {
@@ -254,72 +239,12 @@ class Staged {
       if (moves)
         why_not_ = always ? "" : "ranks come and go, so that not all can be asked at the start";
       else
-        why_not_ = check_sharing();
+        why_not_ = detail::why_not_shared(net_, device_);
     } else {
       why_not_ = std::string(name) + " has no memory that all ranks see";
     }
     if (always && !why_not_.empty()) throw ConfigError("center_on_device = always: " + why_not_);
     center_on_device_ = why_not_.empty();
-  }
-
-  /// Every rank reads what rank 0 wrote into device memory, and writes a word that rank 0 reads; why it does not work.
-  std::string check_sharing() {
-    constexpr std::size_t block = 4096;
-    std::size_t const n = block * std::size_t(size());
-    auto const pattern = [](std::size_t i, int writer) {
-      return static_cast<std::uint32_t>((i + 1) * 2654435761u + std::size_t(writer) * 40503u);
-    };
-    std::vector<std::uint32_t> values(n);
-    std::string failure;
-    using Shared = decltype(device_.template share<std::uint32_t>(n));
-    std::optional<Shared> shared;
-    typename Dev::Handle handle{};
-    auto const attempt = [&](auto&& work) {
-      try {
-        if (failure.empty()) work();
-      } catch (Error const& error) {
-        failure = error.what();
-      }
-    };
-    auto const matches = [&](int writer, std::size_t first, std::size_t count) {
-      device_.download(read(shared->span()), Span<std::uint32_t>(values));
-      for (std::size_t i = first; i < first + count; ++i)
-        if (values[i] != pattern(i, writer))
-          failure = "memory shared between devices does not hold what was written";
-    };
-    if (rank() == 0)
-      attempt([&] {
-        shared.emplace(device_.template share<std::uint32_t>(n));
-        for (std::size_t i = 0; i < n; ++i) values[i] = pattern(i, 0);
-        device_.upload(Span<std::uint32_t const>(values), shared->span());
-        handle = shared->handle();
-      });
-    std::array<char, sizeof handle> bytes{};
-    std::memcpy(bytes.data(), &handle, sizeof handle);
-    net_.broadcast(Span<char>(bytes), 0);
-    if (rank() != 0 && all_well(failure))
-      attempt([&] {
-        std::memcpy(&handle, bytes.data(), sizeof handle);
-        shared.emplace(device_.template open<std::uint32_t>(handle, n));
-        std::size_t const mine = block * std::size_t(rank());
-        matches(0, mine, block);
-        for (std::size_t i = 0; i < block; ++i) values[i] = pattern(mine + i, rank());
-        device_.upload(Span<std::uint32_t const>(values.data(), block), shared->span().part(mine, block));
-      });
-    else if (rank() == 0)
-      all_well(failure);
-    bool const written = all_well(failure);
-    if (rank() == 0 && written)
-      attempt([&] {
-        for (int r = 1; r < size(); ++r) matches(r, block * std::size_t(r), block);
-      });
-    if (!all_well(failure) && failure.empty()) failure = "it does not work on another rank";
-    return failure;
-  }
-  bool all_well(std::string const& failure) {
-    double failures = failure.empty() ? 0 : 1;
-    net_.all_reduce(Span<double>(&failures, 1));
-    return failures == 0;
   }
 
   Net& net_;

@@ -161,4 +161,18 @@ class StagedSum {
   int exceptions_ = std::uncaught_exceptions();
 };
 
+/// One of two tickets.
+template <class A, class B>
+class Either {
+ public:
+  explicit Either(A a) : a_(std::move(a)) {}
+  explicit Either(B b) : b_(std::move(b)) {}
+  void wait() { a_ ? a_->wait() : b_->wait(); }
+  bool done() { return a_ ? a_->done() : b_->done(); }
+
+ private:
+  std::optional<A> a_;
+  std::optional<B> b_;
+};
+
 }  // namespace elastic::transport::detail
