@@ -9,7 +9,9 @@
 #include <vector>
 
 #include "elastic/data/batches.hpp"
-#include "elastic/model/convnet.hpp"
+#include "elastic/model/batch.hpp"
+#include "elastic/model/softmax.hpp"
+#include "elastic/parameter_group.hpp"
 #include "job.hpp"
 
 namespace sample {
@@ -23,8 +25,9 @@ struct Scores {
 };
 
 /// Evaluates the first `count` images of `set`; gives up early, with what it has, once `stop` is set.
-inline Scores score(elastic::model::Convnet& model, elastic::data::ImageSet const& set, Sets const& sets,
-                    std::size_t count, std::atomic<bool> const& stop) {
+template <class Model>
+Scores score(Model& model, elastic::data::ImageSet const& set, Sets const& sets, std::size_t count,
+             std::atomic<bool> const& stop) {
   Scores scores;
   auto const classes = std::size_t(set.classes);
   scores.confusion.assign(classes, std::vector<long>(classes));
@@ -44,7 +47,8 @@ inline Scores score(elastic::model::Convnet& model, elastic::data::ImageSet cons
 }
 
 /// The center's own batch-norm statistics, from training images: no worker's running averages fit it.
-inline void measure_statistics(elastic::model::Convnet& model, Sets const& sets) {
+template <class Model>
+void measure_statistics(Model& model, Sets const& sets) {
   auto const is_normalization = [](elastic::ParameterGroup const& g) {
     return g.kind == elastic::ParameterKind::normalization;
   };

@@ -10,31 +10,16 @@
 
 #include <unistd.h>
 
+#include "choices.hpp"
 #include "elastic/cli/command_line.hpp"
+#include "elastic/device/cpu.hpp"
 #include "elastic/dispatch.hpp"
-#include "elastic/rule/async_easgd.hpp"
-#include "elastic/rule/bsp.hpp"
-#include "elastic/rule/sync_easgd.hpp"
-#include "elastic/transport/serial.hpp"
-#include "elastic/transport/shared_memory.hpp"
-#include "elastic/transport/tcp.hpp"
-#include "elastic/transport/threads.hpp"
-#if __has_include(<boost/mpi/communicator.hpp>)
-#include "elastic/transport/mpi.hpp"
-#endif
 #include "job.hpp"
 #include "play.hpp"
 
 namespace {
 
 namespace transport = elastic::transport;
-using Rules = elastic::Types<elastic::rule::AsyncEasgd, elastic::rule::SyncEasgd, elastic::rule::Bsp>;
-#if __has_include(<boost/mpi/communicator.hpp>)
-using Nets = elastic::Types<transport::Tcp, transport::SharedMemory, transport::Mpi, transport::Threads,
-                            transport::Serial>;
-#else
-using Nets = elastic::Types<transport::Tcp, transport::SharedMemory, transport::Threads, transport::Serial>;
-#endif
 
 /// sysexits.h's EX_TEMPFAIL: stopped by a signal, with the center saved.
 constexpr int exit_stopped = 75;
@@ -123,6 +108,31 @@ void join(std::string const& role, sample::Job const& job, int servers, std::uin
   (void)argc, (void)argv, (void)timeout, (void)generation;
 }
 
+/// Where the command line says.
+template <class Net, class Rule>
+bool play(Net& net, Rule const& rule, sample::Part const& part) {
+  switch (part.compute.device) {
+    case sample::DeviceName::cpu: break;
+    case sample::DeviceName::thrust:
+#ifdef SAMPLE_HAS_THRUST
+      return sample::play_on_thrust(net, rule, part);
+#else
+      throw elastic::ConfigError(
+          "--device thrust: this program was built without Thrust's headers (Debian: "
+          "libthrust-dev)");
+#endif
+    case sample::DeviceName::cuda:
+#ifdef SAMPLE_HAS_CUDA
+      return sample::play_on_cuda(net, rule, part);
+#else
+      throw elastic::ConfigError(
+          "--device cuda: this program was built without nvcc; build it where the CUDA "
+          "toolkit is");
+#endif
+  }
+  return sample::play_on_cpu(net, rule, part);
+}
+
 int run(int argc, char** argv) {
   sample::Job job;
   elastic::optimizer::Sgd sgd{.learning_rate = 0.05,
@@ -136,7 +146,10 @@ int run(int argc, char** argv) {
       "  cifar10 server &  cifar10 client --index 1 &  cifar10 client --index 2 &  cifar10 tester");
   line.add_word("role", role, "what this process is; all: every role, with mpi, threads or serial",
                 {"server", "client", "tester", "all"});
+  sample::Compute compute;
   line.add("The job", job);
+  line.add("Where this process computes", compute);
+  line.add("A net on a GPU", compute.net);
   line.add<elastic::rule::AsyncEasgd>("Rules async_easgd and sync_easgd");
   line.add<elastic::rule::Bsp>("Rule bsp");
   line.add("The local step", sgd);
@@ -144,23 +157,26 @@ int run(int argc, char** argv) {
   auto const settings = line.parse(argc, argv, environ);
   if (!settings) return 0;
   elastic::cli::apply(*settings, job);
+  elastic::cli::apply(*settings, compute);
+  elastic::cli::apply(*settings, compute.net);
   elastic::cli::apply(*settings, sgd);
   elastic::cli::apply(*settings, sgd.schedule);
   job.check();
   if (sgd.schedule.end_epoch == 0) sgd.schedule.end_epoch = job.epochs;
 
   bool stopped = false;
-  elastic::dispatch<elastic::device::Cpu, Nets, Rules>(job.transport, job.rule, [&]<class Net, class Rule>() {
-    Rule rule;
-    elastic::cli::apply(*settings, rule);
-    rule.check(job.clients);
-    constexpr int servers = Rule::needs == elastic::Needs::point_to_point ? 1 : 0;
-    sample::Sets const sets = sample::load(job);
-    sample::Commits commits(job, role, servers);
-    join<Net>(role, job, servers, commits.lineage().generation, argc, argv, [&](Net& net) {
-      if (sample::play(net, rule, job, sgd, sets, commits, stop)) stopped = true;
-    });
-  });
+  elastic::dispatch<elastic::device::Cpu, sample::Nets, sample::Rules>(
+      job.transport, job.rule, [&]<class Net, class Rule>() {
+        Rule rule;
+        elastic::cli::apply(*settings, rule);
+        rule.check(job.clients);
+        constexpr int servers = Rule::needs == elastic::Needs::point_to_point ? 1 : 0;
+        sample::Sets const sets = sample::load(job);
+        sample::Commits commits(job, role, servers);
+        join<Net>(role, job, servers, commits.lineage().generation, argc, argv, [&](Net& net) {
+          if (play(net, rule, {job, compute, sgd, sets, commits, stop})) stopped = true;
+        });
+      });
   return stopped ? exit_stopped : 0;
 }
 

@@ -7,14 +7,16 @@
 #include <cstdio>
 #include <filesystem>
 #include <limits>
+#include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
+#include "choices.hpp"
 #include "elastic/model/center_store.hpp"
-#include "elastic/model/convnet.hpp"
 #include "elastic/model/tensor_file.hpp"
 #include "elastic/observer/jsonl.hpp"
 #include "elastic/observer/progress.hpp"
@@ -78,11 +80,23 @@ class Dashboard {
   double logged_ = 0;
 };
 
+/// Writes a center from any device's memory to <out>/<name>.safetensors.
+template <class Dev>
+void save(std::string const& name, Job const& job, Dev& device,
+          elastic::Span<float const, typename Dev::memory> center,
+          std::map<std::string, std::string> metadata) {
+  std::vector<float> values(center.size());
+  device.download(center, elastic::Span<float>(values));
+  elastic::model::save_tensor(std::filesystem::path(job.out) / (name + ".safetensors"), "center", values,
+                              std::move(metadata));
+}
+
 /// Evaluates snapshots of the center, keeps the best as a file, and says so.
+template <class Model>
 class Examiner {
  public:
-  Examiner(Job const& job, Sets const& sets, Log& log, elastic::model::Convnet& model,
-           double samples_per_version, std::atomic<bool> const& stop)
+  Examiner(Job const& job, Sets const& sets, Log& log, Model& model, double samples_per_version,
+           std::atomic<bool> const& stop)
       : job_(job),
         sets_(sets),
         log_(log),
@@ -112,9 +126,8 @@ class Examiner {
                         {"last", snapshot.last},
                         {"label", job_.label.empty() ? job_.rule : job_.label}});
     if (better && !job_.out.empty())
-      elastic::model::save_tensor(
-          std::filesystem::path(job_.out) / "best.safetensors", "center", elastic::read(model_.parameters()),
-          {{"test_error", std::to_string(test.error)}, {"version", std::to_string(snapshot.version)}});
+      save("best", job_, model_.device(), elastic::read(model_.parameters()),
+           {{"test_error", std::to_string(test.error)}, {"version", std::to_string(snapshot.version)}});
     if (snapshot.last) print_confusion(test, sets_.test.class_names);
   }
 
@@ -126,19 +139,12 @@ class Examiner {
   Job const& job_;
   Sets const& sets_;
   Log& log_;
-  elastic::model::Convnet& model_;
+  Model& model_;
   double samples_per_version_;
   std::atomic<bool> const& stop_;
   double best_ = 2;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
-
-/// Where ranks share memory, vectors live there, so that sums need no copies.
-template <class Net>
-elastic::device::Cpu device_in([[maybe_unused]] Net& net) {
-  if constexpr (requires { net.resident(); }) return elastic::device::Cpu(net.resident());
-  return elastic::device::Cpu();
-}
 
 /// The server's commits, if the job keeps any.
 class Commits {
@@ -165,11 +171,11 @@ class Commits {
   std::optional<elastic::model::Commit> last_;
 };
 
-/// Plays this rank's role until the run ends; returns whether somebody stopped it before its time.
-template <class Net, class Rule>
-bool play(Net& net, Rule const& rule, Job const& job, elastic::optimizer::Sgd const& sgd, Sets const& sets,
-          Commits& commits, std::atomic<bool> const& stop) {
+/// Plays the part over a transport that reaches the device.
+template <class On, class Net, class Rule, class Dev>
+bool play_with(Net& net, Rule const& rule, Part const& part, Dev& device) {
   using elastic::Role;
+  auto const& [job, compute, sgd, sets, commits, stop] = part;
   elastic::Layout const layout{net.size(), Rule::needs == elastic::Needs::point_to_point ? 1 : 0,
                                job.testers};
   layout.check();
@@ -181,11 +187,8 @@ bool play(Net& net, Rule const& rule, Job const& job, elastic::optimizer::Sgd co
   bool const works = role == Role::worker;
 
   Log log(job);
-  elastic::model::Convnet model(architecture(job, sets),
-                                works                  ? job.batch
-                                : role == Role::tester ? evaluation_batch
-                                                       : 1,
-                                std::uint64_t(job.seed), device_in(net));
+  int const max_batch = works ? job.batch : role == Role::tester ? evaluation_batch : 1;
+  auto model = On::model(architecture(job, sets), max_batch, device, part);
   model.reseed(std::uint64_t(job.seed), std::uint64_t(net.rank()));
   elastic::data::Batches batches(sets.train, sets.normal,
                                  {.batch = job.batch,
@@ -208,12 +211,13 @@ bool play(Net& net, Rule const& rule, Job const& job, elastic::optimizer::Sgd co
       .stop = &stop};
   std::string const label = job.label.empty() ? job.rule : job.label;
   if (net.rank() == 0) {
-    std::fprintf(stderr, "%s: %s over %s, %d client(s), %zu parameters, %ld steps of %d images each\n",
-                 label.c_str(), Rule::name.data(), Net::name.data(), layout.workers(),
+    std::fprintf(stderr, "%s: %s over %s on %s, %d client(s), %zu parameters, %ld steps of %d images each\n",
+                 label.c_str(), Rule::name.data(), Net::name.data(), Dev::name.data(), layout.workers(),
                  model.parameters().size(), plan.steps, job.batch);
     log.write("start", {{"label", label},
                         {"rule", Rule::name},
                         {"transport", Net::name},
+                        {"device", Dev::name},
                         {"workers", layout.workers()},
                         {"parameters", model.parameters().size()},
                         {"steps", plan.steps},
@@ -261,14 +265,14 @@ bool play(Net& net, Rule const& rule, Job const& job, elastic::optimizer::Sgd co
   dashboard.finish();
 
   if (net.rank() == layout.holder() && !job.out.empty())
-    elastic::model::save_tensor(
-        std::filesystem::path(job.out) / "center.safetensors", "center",
-        trainer.has_state("center") ? trainer.state("center") : elastic::read(model.parameters()),
-        {{"label", label},
-         {"exchanges", std::to_string(report.exchanges)},
-         {"stopped", report.stopped ? "true" : "false"}});
+    save("center", job, model.device(),
+         trainer.has_state("center") ? trainer.state("center") : elastic::read(model.parameters()),
+         {{"label", label},
+          {"exchanges", std::to_string(report.exchanges)},
+          {"stopped", report.stopped ? "true" : "false"}});
   log.write("end", {{"role", elastic::to_string(report.role)},
                     {"rank", net.rank()},
+                    {"device", Dev::name},
                     {"steps", report.steps},
                     {"exchanges", report.exchanges},
                     {"stopped", report.stopped},
@@ -283,6 +287,23 @@ bool play(Net& net, Rule const& rule, Job const& job, elastic::optimizer::Sgd co
                     {"sent_bytes", report.traffic.sent_bytes},
                     {"received_bytes", report.traffic.received_bytes}});
   return report.stopped;
+}
+
+/// The same over any transport; one that does not reach the device is wrapped.
+template <class On, class Net, class Rule>
+bool play(Net& net, Rule const& rule, Part const& part) {
+  auto device = On::device(net, part);
+  using Dev = decltype(device);
+  if constexpr (elastic::Reaches<Net, typename Dev::memory>) {
+    return play_with<On>(net, rule, part, device);
+  } else {
+    elastic::transport::Staged<Net, Dev> staged(
+        net, device,
+        {.center_on_device = part.compute.center_on_device, .piece_bytes = part.compute.piece_bytes});
+    if (!staged.why_not().empty())
+      std::fprintf(stderr, "the center stays in host memory: %s\n", staged.why_not().c_str());
+    return play_with<On>(staged, rule, part, device);
+  }
 }
 
 }  // namespace sample

@@ -9,7 +9,7 @@ namespace support {
 
 /// CTest says it; a test started by hand goes by where it was compiled.
 inline std::filesystem::path source_tree() {
-  if (char const* const root = std::getenv("ELASTIC_SOURCE_TREE")) return root;
+  if (char const* const root = std::getenv("TEST_SOURCE_TREE")) return root;
   return std::filesystem::path(__FILE__).parent_path().parent_path().parent_path();
 }
 

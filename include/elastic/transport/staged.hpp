@@ -209,9 +209,10 @@ class Staged {
   void rejoin() requires requires(Net& net) { net.rejoin(); }
   { net_.rejoin(); }
 
-  /// What the ranks of a collective must have in common.
+  /// What the ranks of a collective must have in common; nothing where sums travel whole, as on the CPU.
   std::string terms() const {
-    return "piece_bytes=" + std::to_string(direct_ ? 0 : options_.piece_bytes) + "\n";
+    bool const whole = direct_ || options_.piece_bytes == 0;
+    return whole ? "" : "piece_bytes=" + std::to_string(options_.piece_bytes) + "\n";
   }
 
  private:

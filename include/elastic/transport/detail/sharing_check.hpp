@@ -18,7 +18,7 @@ namespace elastic::transport::detail {
 
 /// Every rank reads what rank 0 wrote into memory of its device and writes what rank 0 reads. Returns why that does
 /// not work, on every rank; empty if it does. All ranks call it.
-template <Collective Net, class Dev>
+template <elastic::Collective Net, class Dev>
 std::string why_not_shared(Net& net, Dev& device) {
   constexpr std::size_t block = 4096;  // words of each rank
   auto const ranks = static_cast<std::size_t>(net.size()), rank = static_cast<std::size_t>(net.rank());

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// Parts that are played on the CPU.
+#include "elastic/device/cpu.hpp"
+#include "elastic/model/convnet.hpp"
+#include "play.hpp"
+
+namespace sample {
+
+struct OnCpu {
+  /// Where ranks share memory, vectors live there, so that sums need no copies.
+  template <class Net>
+  static elastic::device::Cpu device([[maybe_unused]] Net& net, Part const&) {
+    if constexpr (requires { net.resident(); }) return elastic::device::Cpu(net.resident());
+    return elastic::device::Cpu();
+  }
+  static elastic::model::Convnet model(elastic::model::Architecture architecture, int max_batch,
+                                       elastic::device::Cpu device, Part const& part) {
+    return {std::move(architecture), max_batch, std::uint64_t(part.job.seed), device};
+  }
+};
+
+template <class Net, class Rule>
+bool play_on_cpu(Net& net, Rule const& rule, Part const& part) {
+  return play<OnCpu>(net, rule, part);
+}
+SAMPLE_PLAY(play_on_cpu)
+SAMPLE_PLAY_ALONE(play_on_cpu)
+
+}  // namespace sample
