@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "../samples/cifar10/job.hpp"
+#include "elastic/model/cuda_net_options.hpp"
 #include "elastic/optimizer/schedule.hpp"
 #include "elastic/optimizer/sgd.hpp"
 #include "elastic/options.hpp"
@@ -60,6 +61,10 @@ int main() {
   print_table<optimizer::Schedule>(
       "optimizer::Schedule",
       "Its learning rate over time: [optimizer/schedule.hpp](../include/elastic/optimizer/schedule.hpp).");
+  print_table<elastic::model::CudaNetOptions>(
+      "model::CudaNetOptions",
+      "Of a net on a GPU ([gpu-models.md](gpu-models.md)): "
+      "[model/cuda_net_options.hpp](../include/elastic/model/cuda_net_options.hpp).");
   print_table<sample::Job>(
       "The job of cifar10",
       "[samples/cifar10/job.hpp](../samples/cifar10/job.hpp); only the sample has these.");

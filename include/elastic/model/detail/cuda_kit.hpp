@@ -99,15 +99,21 @@ class CudaKit {
   }
 
  private:
-  struct DestroyGraph {
+  struct Destroy {
     void operator()(cudaGraph_t graph) const { cudaGraphDestroy(graph); }
-    void operator()(cudaGraphExec_t graph) const { cudaGraphExecDestroy(graph); }
   };
-  using Graph = std::unique_ptr<std::remove_pointer_t<cudaGraph_t>, DestroyGraph>;
-  using ReadyGraph = std::unique_ptr<std::remove_pointer_t<cudaGraphExec_t>, DestroyGraph>;
+  struct Finish {
+    cudaStream_t stream;  // on which it may be running
+    void operator()(cudaGraphExec_t graph) const {
+      cudaStreamSynchronize(stream);
+      cudaGraphExecDestroy(graph);
+    }
+  };
+  using Graph = std::unique_ptr<std::remove_pointer_t<cudaGraph_t>, Destroy>;
+  using ReadyGraph = std::unique_ptr<std::remove_pointer_t<cudaGraphExec_t>, Finish>;
   struct Recorded {
     bool seen = false;
-    ReadyGraph graph;
+    ReadyGraph graph = ReadyGraph(nullptr, Finish{});
   };
 
   static std::size_t blas_bytes(Options const& options) {
@@ -138,7 +144,7 @@ class CudaKit {
     Graph const graph(recorded);
     cudaGraphExec_t ready = nullptr;
     elastic::device::detail::check(cudaGraphInstantiate(&ready, graph.get(), 0), "cudaGraphInstantiate");
-    return ReadyGraph(ready);
+    return ReadyGraph(ready, Finish{device_.stream()});
   }
 
   Options options_;
