@@ -10,7 +10,6 @@
 
 #include "elastic/center_window.hpp"
 #include "elastic/device/cpu.hpp"
-#include "elastic/device/cuda.cuh"
 #include "elastic/transport/shared_memory.hpp"
 #include "elastic/transport/staged.hpp"
 #include "measure.cuh"
@@ -19,11 +18,11 @@
 namespace {
 
 using namespace elastic;
-using device::Cuda;
+using bench::Gpu;
 using transport::SharedMemory, transport::Staged, transport::StagedOptions, transport::Use;
-using Net = Staged<SharedMemory, Cuda>;
+using Net = Staged<SharedMemory, Gpu>;
 
-constexpr std::size_t parameters = 61'000'000;
+constexpr std::size_t parameters = bench::scaled(61'000'000, 100'003);
 constexpr StagedOptions on_host{.center_on_device = Use::never},
     on_device{.center_on_device = Use::where_possible};
 constexpr int done = 1;
@@ -51,7 +50,7 @@ int rank0(std::string const& role, std::string const& job) {
     device::Cpu cpu;
     hold(host, host, cpu);
   } else {
-    Cuda device;
+    Gpu device;
     Net net(host, device, on_device);
     if (net.center_on_device()) hold(host, net, device);
   }
@@ -60,14 +59,14 @@ int rank0(std::string const& role, std::string const& job) {
 
 /// Rank 1: measures exchanges with rank 0's center against `limit`.
 void measure(bench::Row const& row, std::string const& role, StagedOptions const& options,
-             bench::Seconds const& limit, Cuda& device) {
+             bench::Seconds const& limit, Gpu& device) {
   bench::SecondProcess other(role);
   SharedMemory host(bench::member(other.job(), 1));
   Net net(host, device, options);
   if (role == "device" && !net.center_on_device()) return bench::print_left_out(row.what, net.why_not());
   Welcome welcome{};
   host.receive(as_bytes(welcome), 0, done);
-  CenterWindow<Net, Cuda, float> window(net, device, welcome, parameters);
+  CenterWindow<Net, Gpu, float> window(net, device, welcome, parameters);
   auto x = device.allocate<float>(parameters);
   device.for_each(ops::Fill{1}, x.span());
   // A rate of 1 swaps x and the center, so that every value changes every time.
@@ -75,7 +74,7 @@ void measure(bench::Row const& row, std::string const& role, StagedOptions const
   auto const exchange = [&] {
     ++swaps;
     return bench::wall(
-        [&] { window.exchange(ops::Retract{1}, ops::Add{}, x.span(), Span<float, memory::Cuda>(), 1e30); });
+        [&] { window.exchange(ops::Retract{1}, ops::Add{}, x.span(), Span<float, bench::Memory>(), 1e30); });
   };
   auto const correct = [&] {
     std::vector<float> values(parameters);
@@ -90,7 +89,7 @@ void measure(bench::Row const& row, std::string const& role, StagedOptions const
   other.join();
 }
 
-void staged(Cuda& device) {
+void staged(Gpu& device) {
   std::size_t const bytes = parameters * sizeof(float);
   auto down = device.allocate_host(bytes), up = device.allocate_host(bytes);
   auto from = device.allocate<float>(parameters), to = device.allocate<float>(parameters);
@@ -111,14 +110,14 @@ void staged(Cuda& device) {
           "host", on_host, both, device);
 }
 
-void by_ipc(Cuda& device) {
+void by_ipc(Gpu& device) {
   auto x = device.allocate<float>(parameters), c = device.allocate<float>(parameters);
   device.for_each(ops::Fill{1}, x.span());
   device.for_each(ops::Fill{3}, c.span());
   auto const pass = [&] {
     device.synchronize();
     return bench::wall([&] {
-      device.exchange(ops::Retract{1}, ops::Add{}, x.span(), c.span(), Span<float, memory::Cuda>(), 1e30);
+      device.exchange(ops::Retract{1}, ops::Add{}, x.span(), c.span(), Span<float, bench::Memory>(), 1e30);
       device.refused();
     });
   };
@@ -132,7 +131,7 @@ void by_ipc(Cuda& device) {
 int main(int argc, char** argv) {
   if (argc == 4 && std::string(argv[1]) == "rank0") return rank0(argv[2], argv[3]);
   return bench::on_a_gpu([] {
-    Cuda device;
+    Gpu device;
     staged(device);
     by_ipc(device);
   });

@@ -8,12 +8,11 @@
 #include <cstdio>
 #include <exception>
 #include <functional>
-#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "elastic/device/cuda.cuh"
+#include "device.cuh"
 
 namespace bench {
 
@@ -24,39 +23,6 @@ inline double median(std::vector<double> values) {
   std::size_t const n = values.size();
   return n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
 }
-
-/// Seconds on the device between two places of its stream.
-class DeviceClock {
- public:
-  explicit DeviceClock(elastic::device::Cuda const& device) : device_(device) {
-    elastic::device::detail::OnDevice const here(device_.ordinal());
-    for (auto* event : {&begin_, &end_}) {
-      cudaEvent_t made = nullptr;
-      elastic::device::detail::check(cudaEventCreate(&made), "cudaEventCreate");
-      event->reset(made);
-    }
-  }
-  /// Seconds that `repeats` calls of work() keep the device's stream busy, per call.
-  template <class Work>
-  double time(int repeats, Work work) const {
-    using elastic::device::detail::check;
-    elastic::device::detail::OnDevice const here(device_.ordinal());
-    check(cudaEventRecord(begin_.get(), device_.stream()), "cudaEventRecord");
-    for (int i = 0; i < repeats; ++i) work();
-    check(cudaEventRecord(end_.get(), device_.stream()), "cudaEventRecord");
-    check(cudaEventSynchronize(end_.get()), "cudaEventSynchronize");
-    float milliseconds = 0;
-    check(cudaEventElapsedTime(&milliseconds, begin_.get(), end_.get()), "cudaEventElapsedTime");
-    return double(milliseconds) / 1e3 / repeats;
-  }
-
- private:
-  struct Destroy {
-    void operator()(cudaEvent_t event) const { cudaEventDestroy(event); }
-  };
-  elastic::device::Cuda device_;
-  std::unique_ptr<CUevent_st, Destroy> begin_, end_;
-};
 
 /// Seconds of the host that work() takes.
 template <class Work>
@@ -118,7 +84,7 @@ inline void compare(Row const& row, int rounds, Seconds const& ours, Seconds con
 /// The whole of a program: without a GPU it says so and ends with 77.
 template <class Program>
 int on_a_gpu(Program program) {
-  if (elastic::device::Cuda::count() == 0) {
+  if (!has_device()) {
     std::fprintf(stderr, "no GPU here: nothing is measured\n");
     return 77;
   }

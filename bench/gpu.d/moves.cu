@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The fused passes of the rules and of the local steps against device-to-device copies of as many bytes.
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <string>
 #include <vector>
 
-#include "elastic/device/cuda.cuh"
 #include "elastic/ops.hpp"
 #include "elastic/optimizer/sgd.hpp"
 #include "measure.cuh"
@@ -13,8 +13,8 @@
 namespace {
 
 using namespace elastic;
-using device::Cuda;
-using View = Span<float, memory::Cuda>;
+using bench::Gpu;
+using View = Span<float, bench::Memory>;
 namespace step = optimizer::ops;
 
 /// Value i of vector v, between -1 and 1: no two neighbors and no two vectors are alike.
@@ -30,7 +30,7 @@ struct Pattern {
 /// Up to three vectors of n values, and as much again to copy to.
 class Vectors {
  public:
-  Vectors(Cuda& device, std::size_t n)
+  Vectors(Gpu& device, std::size_t n)
       : n_(n),
         device_(device),
         memory_(device.allocate<float>(3 * n)),
@@ -40,12 +40,15 @@ class Vectors {
   void fill() {
     for (std::size_t v = 0; v < 3; ++v) device_.launch(n_, Pattern{(*this)[v].data(), v});
   }
-  /// Copies `bytes` / 2, which are then read and written.
+  /// Copies `bytes` / 2, which are then read and written; in several copies if that is more than three vectors.
   void copy(double bytes) {
-    std::size_t const values = std::size_t(bytes / 8);
-    device_.copy(read(memory_.span().part(0, values)), copy_.span().part(0, values));
+    std::size_t left = std::size_t(bytes / 8);
+    for (std::size_t part = 0; left > 0; left -= part) {
+      part = std::min(left, 3 * n_);
+      device_.copy(read(memory_.span().part(0, part)), copy_.span().part(0, part));
+    }
   }
-  /// Whether apply(f) has made of all three vectors what `expected` makes of one value of each; asks a few thousand.
+  /// Whether all three vectors hold what `expected` makes of one value of each; asks a few thousand.
   template <class Expected>
   bool hold(Expected expected) {
     bool good = true;
@@ -66,15 +69,13 @@ class Vectors {
 
  private:
   std::size_t n_;
-  Cuda& device_;
-  Cuda::Buffer<float> memory_, copy_;
+  Gpu& device_;
+  Gpu::Buffer<float> memory_, copy_;
 };
 
-void measure(Cuda& device, std::size_t n) {
+void measure(Gpu& device, std::size_t n) {
   std::string const size = n >= 1'000'000'000 ? "1 G" : std::to_string(n / 1'000'000) + " M";
-  std::size_t free = 0, total = 0;
-  device::detail::check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
-  if (double(free) < 25.0 * double(n))
+  if (double(bench::free_memory()) < 25.0 * double(n))
     return bench::print_left_out(
         "passes over " + size + " parameters",
         "they want " + std::to_string(n / 40'000'000) + " GB of the device's memory");
@@ -136,8 +137,8 @@ void measure(Cuda& device, std::size_t n) {
 
 int main() {
   return bench::on_a_gpu([] {
-    Cuda device;
-    measure(device, 61'000'000);
-    measure(device, 1'000'000'000);
+    Gpu device;
+    measure(device, bench::scaled(61'000'000, 100'003));
+    measure(device, bench::scaled(1'000'000'000, 200'000));
   });
 }

@@ -6,8 +6,6 @@
 #include <string>
 #include <utility>
 
-#include "elastic/device/cuda.cuh"
-#include "elastic/model/cuda_net.cuh"
 #include "elastic/model/nets.hpp"
 #include "elastic/rule/async_easgd.hpp"
 #include "elastic/rule/bsp.hpp"
@@ -19,19 +17,30 @@
 #include "measure.cuh"
 #include "random_batch.hpp"
 #include "second_process.hpp"
+#ifdef __CUDACC__
+#include "elastic/model/cuda_net.cuh"
+#else
+#include "elastic/model/detail/host_kit.hpp"
+#include "elastic/model/device_net.hpp"
+#endif
 
 namespace {
 
 using namespace elastic;
-using device::Cuda;
-using model::CudaNet;
+using bench::Gpu;
 using transport::SharedMemory, transport::Staged, transport::Use;
 
-constexpr int images = 128;
-constexpr long warm_up = 50, steps = 550;
+constexpr int images = bench::scaled(128, 1);
+constexpr long warm_up = bench::scaled(50, 5), steps = bench::scaled(550, 25);
 constexpr transport::StagedOptions options{.center_on_device = Use::where_possible};
 
-CudaNet net(Cuda const& device) { return CudaNet(model::easgd_cifar(), images, 1, device, {.graph = true}); }
+#ifdef __CUDACC__
+using Net = model::CudaNet;
+Net net(Gpu const& device) { return Net(model::easgd_cifar(), images, 1, device, {.graph = true}); }
+#else
+using Net = model::DeviceNet<Gpu, model::detail::HostKit>;
+Net net(Gpu const& device) { return Net(model::easgd_cifar(), images, 1, device); }
+#endif
 
 struct SameBatch {
   model::Batch batch = bench::random_batch(model::easgd_cifar(), images);
@@ -56,11 +65,11 @@ struct StepClock {
 optimizer::Sgd const sgd{.learning_rate = 0.001, .momentum = 0.9};
 bool all_finite = true;
 
-double without_rule(Cuda& device) {
-  CudaNet model = net(device);
+double without_rule(Gpu& device) {
+  Net model = net(device);
   SameBatch data;
   auto velocity = device.allocate<float>(model.parameters().size());
-  optimizer::LocalStep<Cuda, float> local(device, sgd, model.parameters(), velocity.span());
+  optimizer::LocalStep<Gpu, float> local(device, sgd, model.parameters(), velocity.span());
   StepClock clock;
   for (long step = 0; step < steps; ++step) {
     local.look_ahead();
@@ -73,9 +82,9 @@ double without_rule(Cuda& device) {
   return clock.seconds();
 }
 
-template <class Net, class Rule>
-double with_rule(Net& transport, Rule rule, Cuda& device) {
-  CudaNet model = net(device);
+template <class Any, class Rule>
+double with_rule(Any& transport, Rule rule, Gpu& device) {
+  Net model = net(device);
   SameBatch data;
   StepClock clock;
   Trainer trainer(transport, rule, device);
@@ -84,7 +93,7 @@ double with_rule(Net& transport, Rule rule, Cuda& device) {
   return clock.seconds();
 }
 
-double asynchronous(Cuda& device) {
+double asynchronous(Gpu& device) {
   bench::SecondProcess server("server");
   SharedMemory host(bench::member(server.job(), 1));
   Staged transport(host, device, options);
@@ -94,7 +103,7 @@ double asynchronous(Cuda& device) {
 }
 
 int serve(std::string const& job) {
-  Cuda device;
+  Gpu device;
   SharedMemory host(bench::member(job, 0));
   Staged transport(host, device, options);
   with_rule(transport, rule::AsyncEasgd{.period = 10}, device);
@@ -106,12 +115,12 @@ int serve(std::string const& job) {
 int main(int argc, char** argv) {
   if (argc == 4 && std::string(argv[1]) == "rank0") return serve(argv[3]);
   return bench::on_a_gpu([] {
-    Cuda device;
+    Gpu device;
     transport::Serial alone;
     auto const row = [&](std::string const& what, bench::Seconds const& ours) {
       bench::compare(
-          {"step with " + what + ", period 10", "the same loop without a rule", 0, 0.01, true}, 7, ours,
-          [&] { return without_rule(device); }, [] { return all_finite; });
+          {"step with " + what + ", period 10", "the same loop without a rule", 0, 0.01, true},
+          bench::scaled(7, 1), ours, [&] { return without_rule(device); }, [] { return all_finite; });
     };
     row("BSP of parameters, one worker", [&] {
       return with_rule(alone, rule::Bsp{.combine = rule::Combine::parameters, .period = 10}, device);

@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
+// gpu.d/exchanges.cu on the CPU, with the device that stands in for a GPU: CI runs what no GPU has run yet.
+// needs: thrust shared_memory
+#include "../exchanges.cu"
