@@ -2,6 +2,9 @@
 // The random part of dropout, in one place so that every backend drops the same values.
 #pragma once
 
+#include <algorithm>
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <random>
 #include <span>
@@ -22,12 +25,18 @@ inline Generator make_generator(std::uint64_t seed, std::uint64_t stream) {
 ///
 /// One draw serves two values; the order is that of the images' values, NCHW.
 inline void draw_dropout_mask(Generator& generator, double rate, std::span<float> mask) {
-  auto const threshold = static_cast<std::uint64_t>(rate * 4294967296.0);
+  auto const threshold = static_cast<std::uint32_t>(rate * 4294967296.0);
   auto const keep = static_cast<float>(1 / (1 - rate));
-  std::uint64_t bits = 0;
-  for (std::size_t i = 0; i < mask.size(); ++i) {
-    bits = i % 2 == 0 ? generator() : bits >> 32;
-    mask[i] = (bits & 0xffffffffu) < threshold ? 0.0f : keep;
+  std::array<std::uint32_t, 512>
+      bits;  // apart from the draws, so that comparisons become vectors, not branches
+  for (std::size_t first = 0; first < mask.size(); first += bits.size()) {
+    std::size_t const n = std::min(bits.size(), mask.size() - first);
+    for (std::size_t i = 0; i < n; i += 2) {
+      std::uint64_t const drawn = generator();
+      bits[i] = static_cast<std::uint32_t>(drawn);
+      bits[i + 1] = static_cast<std::uint32_t>(drawn >> 32);
+    }
+    for (std::size_t i = 0; i < n; ++i) mask[first + i] = keep * static_cast<float>(bits[i] >= threshold);
   }
 }
 
