@@ -177,7 +177,8 @@ ncclResult_t ncclAllReduce(void const*, void* x, std::size_t n, ncclDataType_t t
 ncclResult_t ncclBroadcast(void const*, void* x, std::size_t n, ncclDataType_t type, int root,
                            ncclComm_t comm, cudaStream_t stream) {
   return fake::call(comm, x, stream, [&](auto const& buffers) {
-    for (void* to : buffers) std::memmove(to, buffers[std::size_t(root)], n * (type == ncclFloat64 ? 8 : 4));
+    for (void* to : buffers)
+      if (n > 0) std::memmove(to, buffers[std::size_t(root)], n * (type == ncclFloat64 ? 8 : 4));
   });
 }
 
