@@ -4,6 +4,7 @@
 
 #include <array>
 #include <atomic>
+#include <concepts>
 #include <cstddef>
 #include <string_view>
 #include <tuple>
@@ -88,6 +89,12 @@ bool play_on_thrust(Net& net, Rule const& rule, Part const& part);
 template <class Net, class Rule>
 bool play_on_cuda(Net& net, Rule const& rule, Part const& part);
 
+/// Devices with a memory of their own compute in a process for each role: there every combination costs a compiler
+/// dear, nvcc most of all.
+template <class Net>
+inline constexpr bool between_processes =
+    !std::same_as<Net, transport::Threads> && !std::same_as<Net, transport::Serial>;
+
 /// Compiles `play` for a transport and every rule.
 #define SAMPLE_PLAY_OVER(play, Net)                                        \
   template bool play(Net&, elastic::rule::AsyncEasgd const&, Part const&); \
@@ -95,20 +102,13 @@ bool play_on_cuda(Net& net, Rule const& rule, Part const& part);
   template bool play(Net&, elastic::rule::Bsp const&, Part const&);
 
 #if __has_include(<boost/mpi/communicator.hpp>)
-#define SAMPLE_PLAY(play)                         \
-  SAMPLE_PLAY_OVER(play, transport::Tcp)          \
-  SAMPLE_PLAY_OVER(play, transport::SharedMemory) \
-  SAMPLE_PLAY_OVER(play, transport::Threads)      \
-  SAMPLE_PLAY_OVER(play, transport::Mpi)
+#define SAMPLE_PLAY_OVER_MPI(play) SAMPLE_PLAY_OVER(play, transport::Mpi)
 #else
-#define SAMPLE_PLAY(play)                         \
+#define SAMPLE_PLAY_OVER_MPI(play)
+#endif
+#define SAMPLE_PLAY_BETWEEN_PROCESSES(play)       \
   SAMPLE_PLAY_OVER(play, transport::Tcp)          \
   SAMPLE_PLAY_OVER(play, transport::SharedMemory) \
-  SAMPLE_PLAY_OVER(play, transport::Threads)
-#endif
-// A server needs messages, which Serial does not have.
-#define SAMPLE_PLAY_ALONE(play)                                                         \
-  template bool play(transport::Serial&, elastic::rule::SyncEasgd const&, Part const&); \
-  template bool play(transport::Serial&, elastic::rule::Bsp const&, Part const&);
+  SAMPLE_PLAY_OVER_MPI(play)
 
 }  // namespace sample

@@ -111,26 +111,26 @@ void join(std::string const& role, sample::Job const& job, int servers, std::uin
 /// Where the command line says.
 template <class Net, class Rule>
 bool play(Net& net, Rule const& rule, sample::Part const& part) {
-  switch (part.compute.device) {
-    case sample::DeviceName::cpu: break;
-    case sample::DeviceName::thrust:
+  using sample::DeviceName;
+  DeviceName const device = part.compute.device;
+  if (device == DeviceName::cpu) return sample::play_on_cpu(net, rule, part);
+  if constexpr (sample::between_processes<Net>) {
 #ifdef SAMPLE_HAS_THRUST
-      return sample::play_on_thrust(net, rule, part);
-#else
-      throw elastic::ConfigError(
-          "--device thrust: this program was built without Thrust's headers (Debian: "
-          "libthrust-dev)");
+    if (device == DeviceName::thrust) return sample::play_on_thrust(net, rule, part);
 #endif
-    case sample::DeviceName::cuda:
 #ifdef SAMPLE_HAS_CUDA
-      return sample::play_on_cuda(net, rule, part);
-#else
-      throw elastic::ConfigError(
-          "--device cuda: this program was built without nvcc; build it where the CUDA "
-          "toolkit is");
+    if (device == DeviceName::cuda) return sample::play_on_cuda(net, rule, part);
 #endif
+    throw elastic::ConfigError(
+        device == DeviceName::cuda
+            ? "--device cuda: this program was built without nvcc; build it where the CUDA "
+              "toolkit is"
+            : "--device thrust: this program was built without Thrust's headers (Debian: "
+              "libthrust-dev)");
+  } else {
+    throw elastic::ConfigError("--device " + elastic::to_text(device) +
+                               " has a process for each role: use --transport tcp, shared_memory or mpi");
   }
-  return sample::play_on_cpu(net, rule, part);
 }
 
 int run(int argc, char** argv) {

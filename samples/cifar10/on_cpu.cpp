@@ -23,7 +23,9 @@ template <class Net, class Rule>
 bool play_on_cpu(Net& net, Rule const& rule, Part const& part) {
   return play<OnCpu>(net, rule, part);
 }
-SAMPLE_PLAY(play_on_cpu)
-SAMPLE_PLAY_ALONE(play_on_cpu)
+SAMPLE_PLAY_BETWEEN_PROCESSES(play_on_cpu)
+SAMPLE_PLAY_OVER(play_on_cpu, transport::Threads)
+template bool play_on_cpu(transport::Serial&, elastic::rule::SyncEasgd const&, Part const&);
+template bool play_on_cpu(transport::Serial&, elastic::rule::Bsp const&, Part const&);
 
 }  // namespace sample

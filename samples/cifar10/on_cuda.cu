@@ -21,7 +21,6 @@ template <class Net, class Rule>
 bool play_on_cuda(Net& net, Rule const& rule, Part const& part) {
   return play<OnCuda>(net, rule, part);
 }
-SAMPLE_PLAY(play_on_cuda)
-SAMPLE_PLAY_ALONE(play_on_cuda)
+SAMPLE_PLAY_BETWEEN_PROCESSES(play_on_cuda)
 
 }  // namespace sample

@@ -23,7 +23,6 @@ template <class Net, class Rule>
 bool play_on_thrust(Net& net, Rule const& rule, Part const& part) {
   return play<OnThrust>(net, rule, part);
 }
-SAMPLE_PLAY(play_on_thrust)
-SAMPLE_PLAY_ALONE(play_on_thrust)
+SAMPLE_PLAY_BETWEEN_PROCESSES(play_on_thrust)
 
 }  // namespace sample
