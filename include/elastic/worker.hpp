@@ -91,11 +91,10 @@ class Worker {
     tell(event::Step{net_.rank(), step_, plan_.steps, report_.loss, rate()});
   }
 
-  /// The local step: x moves along the gradient.
+  /// The local step: x moves along the gradient; a device of its own pace may still be at it when this returns.
   void apply_gradient() {
     Stopwatch const running(report_.seconds.computing);
     for_groups([&](ParameterGroup const& group) { step_maker_.apply(gradients(), rate(), group); });
-    model_.device().synchronize();
     ++report_.steps;
   }
 

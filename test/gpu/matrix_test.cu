@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every rule on a GPU, over every transport between threads and processes. MPI's cells are gpu/mpi's.
+// Every rule on a GPU, over every transport that tests can start by themselves. (MPI's cells: samples/cifar10 under mpirun.)
 // timeout: 300
 #include "elastic/device/cuda.cuh"
 #include "matrix.hpp"
