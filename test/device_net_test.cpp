@@ -16,7 +16,6 @@
 #include "elastic/model/nets.hpp"
 #include "support/catch.hpp"
 #include "support/net_checks.hpp"
-#include "support/train_checks.hpp"
 
 using namespace elastic;
 
@@ -71,11 +70,6 @@ TEST_CASE("device net: trains the samples' nets as Eigen's does", "[model]") {
 
 TEST_CASE("device net: a batch that is there already trains as one that is brought", "[model]") {
   test::check_loaded<ThrustNet>();
-}
-
-TEST_CASE("device net: a rule trains it", "[model]") {
-  for (auto const precision : {model::Precision::float32, model::Precision::bf16})
-    test::check_trains<ThrustNet>(device::Thrust(), {.precision = precision});
 }
 
 TEST_CASE("device net: options out of range are refused", "[model]") {

@@ -4,8 +4,10 @@
 
 #include <vector>
 
-#include "elastic/elastic.hpp"
 #include "elastic/model/nets.hpp"
+#include "elastic/rule/bsp.hpp"
+#include "elastic/train.hpp"
+#include "elastic/transport/serial.hpp"
 #include "support/catch.hpp"
 #include "support/net_checks.hpp"
 

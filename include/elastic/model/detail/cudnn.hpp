@@ -263,9 +263,7 @@ class CudnnConvolution {
                                           1, 1, CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT),
           "cudnnSetConvolution2dDescriptor");
     check(cudnnSetConvolutionGroupCount(descriptor.get(), conv_.groups), "cudnnSetConvolutionGroupCount");
-    check(cudnnSetConvolutionMathType(
-              descriptor.get(), precision_ == Precision::float32 ? CUDNN_FMA_MATH : CUDNN_TENSOR_OP_MATH),
-          "cudnnSetConvolutionMathType");
+    check(cudnnSetConvolutionMathType(descriptor.get(), math()), "cudnnSetConvolutionMathType");
     return descriptor;
   }
 
@@ -277,6 +275,11 @@ class CudnnConvolution {
     return descriptor;
   }
 
+  /// Which arithmetic cuDNN may choose from: its default for floats is TF32.
+  cudnnMathType_t math() const {
+    if (precision_ == Precision::bf16) return CUDNN_TENSOR_OP_MATH;
+    return precision_ == Precision::tf32 ? CUDNN_DEFAULT_MATH : CUDNN_FMA_MATH;
+  }
   cudnnDataType_t type() const {
     return precision_ == Precision::bf16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
   }
