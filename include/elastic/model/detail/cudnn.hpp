@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Convolutions of CudaNet by cuDNN: one handle a net, one choice of algorithms a batch size, every call checked.
+// Convolutions of CudaNet by cuDNN: one choice of algorithms a batch size, every call checked. Longer than most headers:
+// the choice and the three products that it serves stand together.
 #pragma once
 
 #include <cudnn.h>
@@ -19,57 +20,11 @@
 #include "elastic/model/architecture.hpp"
 #include "elastic/model/cuda_net_options.hpp"
 #include "elastic/model/detail/bf16.hpp"
+#include "elastic/model/detail/cudnn_objects.hpp"
 #include "elastic/model/detail/device_products.hpp"
 #include "elastic/model/detail/scratch.hpp"
 
 namespace elastic::model::detail {
-
-inline void check_cudnn(cudnnStatus_t status, int device, std::string_view call,
-                        char const* file = __builtin_FILE(), int line = __builtin_LINE()) {
-  if (status == CUDNN_STATUS_SUCCESS) return;
-  throw DeviceError(std::string(call) + " at " + elastic::device::detail::place_of(file, line) +
-                    " on device " + std::to_string(device) + ": " + cudnnGetErrorString(status));
-}
-
-/// What cuDNN's create and destroy functions frame.
-template <class T, auto destroy>
-class CudnnObject {
- public:
-  template <class Create>
-  CudnnObject(Create create, int device, std::string_view call) {
-    T* object = nullptr;
-    check_cudnn(create(&object), device, call);
-    object_.reset(object);
-  }
-  T* get() const { return object_.get(); }
-
- private:
-  struct Destroy {
-    void operator()(T* object) const { destroy(object); }
-  };
-  std::unique_ptr<T, Destroy> object_;
-};
-using CudnnHandle = CudnnObject<std::remove_pointer_t<cudnnHandle_t>, cudnnDestroy>;
-using CudnnTensor = CudnnObject<std::remove_pointer_t<cudnnTensorDescriptor_t>, cudnnDestroyTensorDescriptor>;
-using CudnnFilter = CudnnObject<std::remove_pointer_t<cudnnFilterDescriptor_t>, cudnnDestroyFilterDescriptor>;
-using CudnnWindows =
-    CudnnObject<std::remove_pointer_t<cudnnConvolutionDescriptor_t>, cudnnDestroyConvolutionDescriptor>;
-
-/// A handle on a device's stream.
-class Cudnn {
- public:
-  Cudnn(int device, cudaStream_t stream) : Cudnn(device, stream, elastic::device::detail::OnDevice(device)) {}
-  cudnnHandle_t get() const { return handle_.get(); }
-  int device() const { return device_; }
-
- private:
-  Cudnn(int device, cudaStream_t stream, elastic::device::detail::OnDevice const&)
-      : device_(device), handle_(cudnnCreate, device, "cudnnCreate") {
-    check_cudnn(cudnnSetStream(handle_.get(), stream), device, "cudnnSetStream");
-  }
-  int device_;
-  CudnnHandle handle_;
-};
 
 /// One of a ProductCore's: what PatchConvolution computes. With bf16 its results are rounded, too.
 class CudnnConvolution {

@@ -12,6 +12,7 @@
 #include "elastic/model/detail/device_feed.hpp"
 #include "elastic/model/detail/device_index.hpp"
 #include "elastic/model/detail/device_layers.hpp"
+#include "elastic/model/detail/device_lrn.hpp"
 #include "elastic/model/detail/device_norm.hpp"
 #include "elastic/model/detail/gemm.hpp"
 #include "elastic/model/moments.hpp"

@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "elastic/model/detail/device_index.hpp"
-#include "elastic/model/detail/device_layers.hpp"
+#include "elastic/model/detail/device_sums.hpp"
 #include "elastic/ops.hpp"
 
 namespace elastic::model::detail {

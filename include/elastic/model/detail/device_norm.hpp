@@ -8,6 +8,7 @@
 #include "elastic/model/architecture.hpp"
 #include "elastic/model/detail/device_index.hpp"
 #include "elastic/model/detail/device_layers.hpp"
+#include "elastic/model/detail/device_sums.hpp"
 #include "elastic/model/moments.hpp"
 #include "elastic/ops.hpp"
 
