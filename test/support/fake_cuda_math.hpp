@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstring>
 #include <functional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -138,7 +139,7 @@ cudnnStatus_t advise(int asked, int* n, Performance* found, cudnnConvolutionDesc
     found[i] = {};
     found[i].algo = static_cast<decltype(found[i].algo)>(i);
     found[i].status = CUDNN_STATUS_SUCCESS;
-    found[i].memory = i == 1 ? std::size_t(1) << 60 : i * scratch_bytes / 2;
+    found[i].memory = i == 1 ? std::size_t(1) << 60 : std::size_t(i) * scratch_bytes / 2;
     found[i].determinism = i == 0 ? CUDNN_NON_DETERMINISTIC : CUDNN_DETERMINISTIC;
     found[i].mathType = windows->math;
   }
