@@ -19,6 +19,7 @@
 #include <utility>
 
 #include "elastic/device/detail/cuda_kernels.cuh"
+#include "elastic/device/detail/cuda_memory.hpp"
 #include "elastic/device/detail/cuda_runtime.hpp"
 #include "elastic/span.hpp"
 
@@ -54,46 +55,12 @@ class Cuda {
   /// For calls of other libraries: what they enqueue here runs in order with the device's own work.
   cudaStream_t stream() const { return state_->work->get(); }
 
-  /// `n` values, zero at first, of which copies of the device keep the streams alive.
+  /// `n` values, zero at first.
   template <class T>
-  class Buffer {
-    static_assert(std::is_trivially_copyable_v<T>);
-
-   public:
-    Span<T, memory> span() const { return {data_.get(), size_}; }
-    operator Span<T, memory>() const { return span(); }
-    operator Span<T const, memory>() const { return span(); }
-
-   private:
-    friend Cuda;
-    struct Free {
-      std::shared_ptr<void const> state;
-      cudaStream_t stream;
-      int ordinal;
-      void operator()(T* data) const {
-        int before = 0;
-        cudaGetDevice(&before);
-        cudaSetDevice(ordinal);
-        cudaFreeAsync(data, stream);
-        cudaSetDevice(before);
-      }
-    };
-    Buffer(Cuda const& device, std::size_t n)
-        : data_(nullptr, Free{device.state_, device.stream(), device.ordinal()}), size_(n) {
-      detail::OnDevice const here(device.ordinal());
-      void* data = nullptr;
-      std::size_t const bytes = std::max<std::size_t>(n, 1) * sizeof(T);
-      detail::check(cudaMallocAsync(&data, bytes, device.stream()), "cudaMallocAsync");
-      data_.reset(static_cast<T*>(data));
-      detail::check(cudaMemsetAsync(data, 0, bytes, device.stream()), "cudaMemsetAsync");
-    }
-    std::unique_ptr<T[], Free> data_;
-    std::size_t size_;
-  };
-
+  using Buffer = detail::CudaBuffer<T>;
   template <class T>
   Buffer<T> allocate(std::size_t n) {
-    return Buffer<T>(*this, n);
+    return {ordinal(), stream(), state_, n};
   }
 
   template <class T>
@@ -209,80 +176,23 @@ class Cuda {
     return Ticket(stream());
   }
 
-  /// Host memory that the device reads and writes in place.
+  /// Host memory that the device reads and writes in place; pinned until the result is dropped.
   template <class T>
-  class Mapped {
-   public:
-    Mapped(int ordinal, Span<T> host) : size_(host.size()) {
-      detail::OnDevice const here(ordinal);
-      memory_ = std::make_unique<detail::MappedMemory>(host.data(), host.size() * sizeof(T));
-    }
-    Span<T, memory> span() const { return {static_cast<T*>(memory_->device()), size_}; }
-
-   private:
-    std::unique_ptr<detail::MappedMemory> memory_;
-    std::size_t size_;
-  };
-  /// Pins `host`, which must start on a page, until the result is dropped.
-  template <class T>
-  Mapped<T> map(Span<T> host) {
+  detail::CudaMapped<T> map(Span<T> host) {
     return {ordinal(), host};
   }
 
   // -- SharesMemory: memory that other processes' devices open
-  struct Handle {
-    cudaIpcMemHandle_t memory;
-    void* data;  // for ranks of the same process, which must not open what is theirs
-    std::uint64_t process;
-  };
-  template <class T>
-  class Shared {
-   public:
-    Span<T, memory> span() const { return {data_.get(), size_}; }
-    Handle handle() const {
-      Handle handle{};
-      detail::check(cudaIpcGetMemHandle(&handle.memory, data_.get()), "cudaIpcGetMemHandle");
-      handle.data = data_.get();
-      handle.process = detail::this_process();
-      return handle;
-    }
-
-   private:
-    friend Cuda;
-    enum Origin { made, opened, known };
-    struct Drop {
-      Origin origin;
-      void operator()(T* data) const {
-        if (origin == made) cudaFree(data);
-        if (origin == opened) cudaIpcCloseMemHandle(data);
-      }
-    };
-    Shared(T* data, std::size_t n, Origin origin) : data_(data, Drop{origin}), size_(n) {}
-    std::unique_ptr<T[], Drop> data_;
-    std::size_t size_;
-  };
+  using Handle = detail::CudaHandle;
   /// `n` zeros.
   template <class T>
-  Shared<T> share(std::size_t n) {
-    detail::OnDevice const here(ordinal());
-    void* data = nullptr;
-    std::size_t const bytes = std::max<std::size_t>(n, 1) * sizeof(T);
-    detail::check(cudaMalloc(&data, bytes), "cudaMalloc");
-    Shared<T> shared(static_cast<T*>(data), n, Shared<T>::made);
-    detail::check(cudaMemsetAsync(data, 0, bytes, stream()), "cudaMemsetAsync");
-    synchronize();
-    return shared;
+  detail::CudaShared<T> share(std::size_t n) {
+    return detail::CudaShared<T>::make(ordinal(), stream(), n);
   }
-  /// The `n` values that another process shared under this handle.
+  /// The `n` values that another rank shared under this handle, and keeps while they are open here.
   template <class T>
-  Shared<T> open(Handle const& handle, std::size_t n) {
-    if (handle.process == detail::this_process())
-      return Shared<T>(static_cast<T*>(handle.data), n, Shared<T>::known);
-    detail::OnDevice const here(ordinal());
-    void* data = nullptr;
-    detail::check(cudaIpcOpenMemHandle(&data, handle.memory, cudaIpcMemLazyEnablePeerAccess),
-                  "cudaIpcOpenMemHandle");
-    return Shared<T>(static_cast<T*>(data), n, Shared<T>::opened);
+  detail::CudaShared<T> open(Handle const& handle, std::size_t n) {
+    return detail::CudaShared<T>::open(ordinal(), handle, n);
   }
 
  private:
@@ -298,7 +208,7 @@ class Cuda {
       void* memory = nullptr;
       detail::check(cudaMalloc(&memory, words * sizeof(unsigned)), "cudaMalloc");
       counters.reset(static_cast<unsigned*>(memory));
-      detail::check(cudaMemset(memory, 0, words * sizeof(unsigned)), "cudaMemset");
+      detail::check(cudaMemsetAsync(memory, 0, words * sizeof(unsigned), work->get()), "cudaMemsetAsync");
       answer = std::make_unique<detail::PinnedMemory>(sizeof(unsigned));
     }
     ~State() {
