@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # How a source file becomes an executable and a CTest: which components it links, how it is launched, how long
 # it may take. First lines of a source may say `// needs: tcp fmt`, `// timeout: 300`, `// run: mpirun 3`,
-# `// run: plain`, `// expect: <text>`.
+# `// run: plain`, `// expect: <text>`; `// processors: 1` if its threads mostly wait.
 include(${CMAKE_CURRENT_LIST_DIR}/ElasticNeeds.cmake)
 
 set(elastic_cmake_dir ${CMAKE_CURRENT_LIST_DIR})
@@ -112,7 +112,12 @@ function(elastic_test name)
   elastic_test_properties(${name} "${source}")
   set_tests_properties(${name} PROPERTIES LABELS unit SKIP_REGULAR_EXPRESSION "(^|\n)skipped: ")
   if(threads)
-    set_tests_properties(${name} PROPERTIES LABELS "unit;threads" PROCESSORS 2)
+    set(processors 2)
+    elastic_directive("${source}" processors said)
+    if(said)
+      set(processors ${said})
+    endif()
+    set_tests_properties(${name} PROPERTIES LABELS "unit;threads" PROCESSORS ${processors})
   endif()
 endfunction()
 

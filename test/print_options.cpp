@@ -5,6 +5,7 @@
 #include <string>
 #include <tuple>
 
+#include "../samples/cifar10/compute.hpp"
 #include "../samples/cifar10/job.hpp"
 #include "elastic/model/cuda_net_options.hpp"
 #include "elastic/optimizer/schedule.hpp"
@@ -13,6 +14,7 @@
 #include "elastic/rule/async_easgd.hpp"
 #include "elastic/rule/bsp.hpp"
 #include "elastic/rule/sync_easgd.hpp"
+#include "elastic/transport/staged.hpp"
 
 namespace {
 
@@ -65,6 +67,13 @@ int main() {
       "model::CudaNetOptions",
       "Of a net on a GPU ([gpu-models.md](gpu-models.md)): "
       "[model/cuda_net_options.hpp](../include/elastic/model/cuda_net_options.hpp).");
+  print_table<elastic::transport::StagedOptions>(
+      "transport::StagedOptions",
+      "Of device memory over a transport ([adding-a-device.md](adding-a-device.md)): "
+      "[transport/staged.hpp](../include/elastic/transport/staged.hpp).");
+  print_table<sample::Compute>(
+      "Where a process of cifar10 computes",
+      "[samples/cifar10/compute.hpp](../samples/cifar10/compute.hpp); the processes of a job may differ.");
   print_table<sample::Job>(
       "The job of cifar10",
       "[samples/cifar10/job.hpp](../samples/cifar10/job.hpp); only the sample has these.");

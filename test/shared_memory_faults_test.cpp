@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // At every stage of a job in shared memory: a killed process is a PeerLost that names it, at once; a stopped one
 // a Timeout that names it; and one that goes on too late is told so. Nobody hangs.
+// processors: 1
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>

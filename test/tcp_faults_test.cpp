@@ -2,6 +2,7 @@
 // What a peer over TCP can do to the others, at each stage of a job: die, stop, fall silent, close half of its
 // connection, reset it, send garbage. The answer is an error that names it, within the deadline.
 // timeout: 300
+// processors: 1
 #include <signal.h>
 #include <unistd.h>
 

@@ -23,6 +23,7 @@
 #include "elastic/observer/watchdog.hpp"
 #include "elastic/optimizer/sgd.hpp"
 #include "elastic/train.hpp"
+#include "elastic/transport/staged.hpp"
 #include "evaluate.hpp"
 #include "job.hpp"
 
