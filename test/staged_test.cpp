@@ -95,6 +95,50 @@ TEMPLATE_TEST_CASE("staged: workers on CPUs and on devices share one center, and
   }
 }
 
+TEMPLATE_TEST_CASE("staged: stripes have the locks of the window below", "", Threads, SharedMemory) {
+  for (auto const use : {Use::never, Use::always}) {
+    auto const answers = Launch<TestType>::run(2, [use](auto& net) -> std::vector<double> {
+      Thrust device;
+      Staged staged(net, device, {.center_on_device = use});
+      using Net = std::remove_cvref_t<decltype(staged)>;
+      typename Net::WindowHandle handle{};
+      std::optional<typename Net::template Window<float>> window;
+      constexpr std::size_t n = 300'000;
+      if (net.rank() == 0) {
+        window.emplace(staged.template make_window<float>(n));
+        handle = window->handle();
+      }
+      net.broadcast(as_bytes(handle), 0);
+      if (net.rank() == 1) window.emplace(staged.template open_window<float>(handle));
+      double wrong = double(window->size() != n) + double(window->stripes() < 4);
+      {
+        std::optional<decltype(window->lock(1))> mine;
+        if (net.rank() == 0) mine.emplace(window->lock(1));
+        net.barrier();
+        if (net.rank() == 1) {
+          wrong += window->try_lock(1).has_value();
+          for (std::size_t const k : {std::size_t(0), std::size_t(2), window->stripes() - 1}) {
+            auto const free = window->try_lock(k);
+            wrong += !free || free->span().data() != window->stripe(k).data();
+          }
+        }
+        net.barrier();
+      }
+      net.barrier();
+      wrong += net.rank() == 1 && !window->try_lock(1).has_value();
+      std::size_t covered = 0;
+      for (std::size_t k = 0; k < window->stripes(); ++k) {
+        wrong += window->first(k) != covered;
+        covered += window->stripe(k).size();
+      }
+      net.barrier();
+      return {wrong + double(covered != n)};
+    });
+    CHECK(answers[0] == std::vector{0.0});
+    CHECK(answers[1] == std::vector{0.0});
+  }
+}
+
 TEST_CASE("staged: ranks that cut sums differently are told before they sum") {
   CHECK_THROWS_WITH(Launch<Threads>::run(2,
                                          [](Threads& net) -> std::vector<double> {

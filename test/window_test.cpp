@@ -6,7 +6,11 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <numeric>
+#include <optional>
+#include <utility>
+#include <vector>
 
 #include "elastic/role.hpp"
 #include "support/catch.hpp"
@@ -262,6 +266,81 @@ TEMPLATE_TEST_CASE("a handle opens its own window and nothing else", "", Threads
     }
     return {};
   });
+}
+
+/// Twenty stripes of which somebody else holds some; counts what is asked of it.
+struct Crowded {
+  static constexpr std::size_t width = 10;
+  std::vector<int>& held;  // by us
+  std::vector<bool> busy;  // somebody else has it until lock() waits
+  std::vector<float>& values;
+  bool& waited_with_locks;
+
+  struct Guard {
+    std::vector<int>* held;
+    std::size_t k;
+    Span<float> values;
+    Guard(std::vector<int>& h, std::size_t stripe, Span<float> v) : held(&h), k(stripe), values(v) { ++h[k]; }
+    Guard(Guard&& other) noexcept
+        : held(std::exchange(other.held, nullptr)), k(other.k), values(other.values) {}
+    Guard& operator=(Guard&&) = delete;
+    ~Guard() {
+      if (held != nullptr) --(*held)[k];
+    }
+    Span<float> span() const { return values; }
+  };
+  std::size_t stripes() const { return held.size(); }
+  std::size_t first(std::size_t k) const { return k * width; }
+  Span<float> stripe(std::size_t k) const { return Span<float>(values).part(first(k), width); }
+  Guard lock(std::size_t k) const {
+    for (int const mine : held) waited_with_locks = waited_with_locks || mine != 0;
+    return {held, k, stripe(k)};
+  }
+  std::optional<Guard> try_lock(std::size_t k) const {
+    if (busy[k]) return std::nullopt;
+    return Guard(held, k, stripe(k));
+  }
+};
+
+TEST_CASE(
+    "a device passes every stripe once, in runs, waits with empty hands, and lets go when its work is done") {
+  for (std::size_t const run : {std::size_t(1), std::size_t(25), std::size_t(1000)}) {
+    for (int const part : {0, 3}) {
+      std::vector<int> held(20);
+      std::vector<bool> busy(20);
+      for (std::size_t const k : {0u, 7u, 8u, 13u, 19u}) busy[k] = true;
+      std::vector<float> values(200);
+      bool waited_with_locks = false;
+      Crowded const window{held, busy, values, waited_with_locks};
+      int open = 0, most = 0;
+      bool unlocked = false;
+      struct Work {
+        int* open;
+        void wait() { --*open; }
+        bool done() { return false; }
+      };
+      for_each_run(
+          window, part, 5, run,
+          [&](Span<float> stripes, std::size_t first) {
+            for (std::size_t i = 0; i < stripes.size(); ++i) {
+              stripes[i] += float(first + i + 1);
+              unlocked = unlocked || held[(first + i) / Crowded::width] != 1;
+            }
+          },
+          [&] {
+            most = std::max(most, ++open);
+            return Work{&open};
+          });
+      std::vector<float> once(200);
+      std::iota(once.begin(), once.end(), 1.f);
+      CHECK(values == once);
+      CHECK(held == std::vector<int>(20));
+      CHECK_FALSE(unlocked);
+      CHECK_FALSE(waited_with_locks);
+      CHECK(open == 0);
+      CHECK(most >= (run == 1 ? 3 : 1));  // several at a time
+    }
+  }
 }
 
 }  // namespace
