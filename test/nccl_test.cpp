@@ -6,6 +6,8 @@
 #include "elastic/transport/threads.hpp"
 #include "support/catch.hpp"
 #include "support/fake_nccl.hpp"
+#include "support/launch_shared_memory.hpp"
+#include "support/launch_tcp.hpp"
 #include "support/launch_threads.hpp"
 
 namespace {
@@ -42,6 +44,15 @@ Answers run(int n, Body body, support::Seconds timeout = std::chrono::seconds(60
 
 /// The same number from n ranks.
 Answers all(int n, double answer) { return Answers(std::size_t(n), {answer}); }
+
+TEMPLATE_TEST_CASE("nccl: any transport hands out what it needs to start", "", transport::Tcp,
+                   transport::SharedMemory) {
+  auto const answers = support::Launch<TestType>::run(3, [](TestType& inner) -> std::vector<double> {
+    transport::Nccl<TestType, fake::Device> net(inner, fake::Device{inner.rank()});
+    return {conformance::wrong_sums<float>(net, 3, on_device)};
+  });
+  CHECK(answers == all(3, 0));
+}
 
 TEST_CASE("nccl: sums and broadcasts of device memory") {
   for (int const n : {1, 2, 4}) {

@@ -21,7 +21,8 @@ namespace elastic::ops {
 
 /// y <- value
 struct Fill {
-  static constexpr bool overwrites = true;  // the first operand is written and never read: nobody need load it
+  static constexpr bool overwrites =
+      true;  // the first operand is written and never read: nobody need load it
   double value;
   template <class T>
   ELASTIC_FN void operator()(T& y) const {

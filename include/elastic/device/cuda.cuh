@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One GPU: memory and elementwise work on a stream of its own, copies on two others beside it.
+// One GPU: memory and elementwise work on a stream of its own, copies on two others beside it. A little long: the
+// contract of a device on one page; kernels and memories are in detail/.
 #pragma once
 
 #ifndef __CUDACC__

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Carries the memory of a device over a transport that reaches only the host's.
+// Carries the memory of a device over a transport that reaches only the host's. A little long: every call of every
+// kind of transport is here twice, for the host's memory and for the device's.
 #pragma once
 
 #include <algorithm>
