@@ -221,7 +221,8 @@ class SharedMemory {
     auto const now = detail::SharedJob::Clock::now();
     if (now < next_mourning_) return;
     next_mourning_ = now + std::chrono::milliseconds(50);
-    progress();
+    if (!next_dead()) return;
+    progress();  // what it sent before it went still counts
     auto const dead = next_dead();
     if (!dead) return;
     mourn(dead->first);
