@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <span>
 #include <vector>
 
 #include "elastic/error.hpp"
@@ -154,7 +156,7 @@ TEST_CASE("softmax cross-entropy is that of its definition", "[model]") {
   std::vector<int> predictions(rows);
   Evaluation const result = softmax_cross_entropy(logits, labels, classes, predictions);
   double loss = 0;
-  long correct = 0;
+  long correct = 0, top5 = 0;
   for (std::size_t n = 0; n < rows; ++n) {
     double sum = 0;
     std::size_t best = 0;
@@ -165,6 +167,8 @@ TEST_CASE("softmax cross-entropy is that of its definition", "[model]") {
     auto const label = static_cast<std::size_t>(labels[n]);
     loss += std::log(sum) - static_cast<double>(before[n * classes + label]);
     correct += best == label;
+    std::span const row = std::span(before).subspan(n * classes, classes);
+    top5 += std::ranges::count_if(row, [&](float value) { return value > row[label]; }) < 5;
     CHECK(predictions[n] == static_cast<int>(best));
     for (std::size_t k = 0; k < classes; ++k)
       CHECK(static_cast<double>(logits[n * classes + k]) ==
@@ -173,6 +177,13 @@ TEST_CASE("softmax cross-entropy is that of its definition", "[model]") {
   }
   CHECK(result.loss_sum == Approx(loss).epsilon(1e-6));
   CHECK(result.correct == correct);
+  CHECK(result.top5 == top5);
+
+  std::vector<float> diverged(classes, std::nanf(""));
+  Evaluation const lost =
+      softmax_cross_entropy(diverged, std::span(labels).first(1), classes, std::span(predictions).first(1));
+  CHECK(lost.correct == 0);
+  CHECK(lost.top5 == 0);
   CHECK(result.count == rows);
 
   std::vector<float> extreme{1000, -1000, 0};

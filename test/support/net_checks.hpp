@@ -235,6 +235,8 @@ void check_evaluation() {
   }
   CHECK(parts.count == 23);
   CHECK(parts.correct == whole.correct);
+  CHECK(parts.top5 == whole.top5);
+  CHECK(whole.top5 > whole.correct);
   CHECK(parts.loss_sum == Approx(whole.loss_sum).epsilon(1e-5));
   CHECK(joined == predictions);
   long hits = 0;

@@ -61,7 +61,7 @@ class DeviceNet {
         running_(moments_.size()),
         batch_moments_(device_.template allocate<float>(moment_values())),
         statistics_(device_.template allocate<float>(moment_values())),
-        results_(device_.allocate_host((2 + most()) * sizeof(double))),
+        results_(device_.allocate_host((loss_.head + most()) * sizeof(double))),
         predictions_(most()) {
     std::vector<float> first(architecture_.parameter_count());
     initialize(architecture_, seed, first);
@@ -171,13 +171,16 @@ class DeviceNet {
       logits_ = engine_.forward(way, pass, fed.images, count);
       loss_.run(device_, logits_, fed.labels, count, trains);
     });
-    Span<double> const home(reinterpret_cast<double*>(results_.data()), 2 + count);
+    Span<double> const home(reinterpret_cast<double*>(results_.data()), loss_.head + count);
     auto arrived = device_.start_download(loss_.results(count), home);
     if (trains) kit_.step(true, 2 * key + 1, [&] { engine_.backward(way, logits_, count); });
     arrived.wait();
     predicted_ = count;
-    for (std::size_t i = 0; i < count; ++i) predictions_[i] = static_cast<int>(home[2 + i]);
-    return {.loss_sum = home[0], .correct = static_cast<long>(home[1]), .count = static_cast<long>(count)};
+    for (std::size_t i = 0; i < count; ++i) predictions_[i] = static_cast<int>(home[loss_.head + i]);
+    return {.loss_sum = home[0],
+            .correct = static_cast<long>(home[1]),
+            .top5 = trains ? 0 : static_cast<long>(home[2]),
+            .count = static_cast<long>(count)};
   }
 
   void upload_statistics() {

@@ -56,7 +56,7 @@ struct StoreSum {
   float* to;
   ELASTIC_FN void operator()(std::size_t row, float sum) const { to[row] = sum; }
 };
-/// Row 0 sums the losses of the images, row 1 the hits.
+/// Row 0 sums the losses of the images, row 1 the hits, row 2 the labels among the five largest logits.
 struct LossOrHit {
   std::uint32_t classes;
   float const *logits, *largest, *sums, *labels;
@@ -64,7 +64,15 @@ struct LossOrHit {
   ELASTIC_FN double operator()(std::size_t row, std::size_t image) const {
     double const label = double(labels[image]);
     if (row == 1) return predictions[image] == label ? 1.0 : 0.0;
-    float const aim = logits[image * classes + static_cast<std::size_t>(label)];
+    float const* const values = logits + image * classes;
+    auto const aimed = static_cast<std::uint32_t>(label);
+    float const aim = values[aimed];
+    if (row == 2) {
+      std::uint32_t before = 0;
+      for (std::uint32_t k = 0; k < classes; ++k)
+        before += aim > values[k] || (aim == values[k] && aimed <= k) ? 0u : 1u;
+      return before < 5 ? 1.0 : 0.0;
+    }
     return std::log(double(sums[image])) + double(largest[image] - aim);
   }
 };
@@ -90,25 +98,28 @@ class DeviceLoss {
         best_(device.template allocate<std::uint32_t>(most * lanes)),
         largest_(device.template allocate<float>(most)),
         sums_(device.template allocate<float>(most)),
-        results_(device.template allocate<double>(2 + most)) {}
+        results_(device.template allocate<double>(head + most)) {}
 
-  /// Of `rows` logits; with `differentiates`, these become the mean loss's gradient.
+  static constexpr std::size_t head = 3;  ///< results in front of the predictions
+
+  /// Of `rows` logits; with `differentiates`, these become the mean loss's gradient, and nobody asks for the five largest.
   void run(Dev& device, float* logits, float const* labels, std::size_t rows, bool differentiates) {
-    double* const predictions = results_.span().data() + 2;
+    double* const predictions = results_.span().data() + head;
     float *const largest = largest_.span().data(), *const sums = sums_.span().data();
     Exponential const exponential{classes_, logits, largest};
     device.launch(rows * lanes, BestOfLane{classes_, logits, best_.span().data()});
     device.launch(rows, BestOfRow{classes_, logits, best_.span().data(), predictions, largest});
     device.template sum_rows<float>(rows, classes_, exponential, StoreSum{sums});
-    device.template sum_rows<double>(2, rows, LossOrHit{classes_, logits, largest, sums, labels, predictions},
+    device.template sum_rows<double>(differentiates ? 2 : 3, rows,
+                                     LossOrHit{classes_, logits, largest, sums, labels, predictions},
                                      StoreDouble{results_.span().data()});
     if (differentiates)
       device.launch(rows * classes_,
                     LossSlope{exponential, 1 / static_cast<float>(rows), sums, labels, logits});
   }
 
-  /// Loss and hits of all rows, then each row's prediction.
-  auto results(std::size_t rows) const { return read(results_.span().part(0, 2 + rows)); }
+  /// Loss and hits of all rows, labels among the five largest, then each row's prediction.
+  auto results(std::size_t rows) const { return read(results_.span().part(0, head + rows)); }
 
  private:
   std::uint32_t classes_;
