@@ -2,13 +2,7 @@
 // A run's log: one JSON object a line, readable while the run goes on and after it was killed.
 #pragma once
 
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <cerrno>
 #include <chrono>
-#include <cstddef>
-#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -16,6 +10,7 @@
 
 #include "elastic/error.hpp"
 #include "elastic/event.hpp"
+#include "elastic/observer/detail/append_file.hpp"
 
 namespace elastic::observer {
 
@@ -35,26 +30,20 @@ namespace elastic::observer {
 class JsonlLog {
  public:
   /// Opens `path` for appending and creates it if need be. Throws Error, naming it, if that fails.
-  explicit JsonlLog(std::filesystem::path const& path)
-      : path_(path.string()), file_(::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666)) {
-    if (file_ < 0) throw Error("log " + path_ + ": cannot be opened: " + std::strerror(errno));
-  }
-  JsonlLog(JsonlLog const&) = delete;
-  JsonlLog& operator=(JsonlLog const&) = delete;
-  ~JsonlLog() { ::close(file_); }
+  explicit JsonlLog(std::filesystem::path const& path) : file_("log", path) {}
 
   /// Writes one line: `fields` is a JSON object. Throws ConfigError if it is none, Error if the file cannot
   /// take it (a full disk).
   void write(std::string_view event,
              nlohmann::ordered_json const& fields = nlohmann::ordered_json::object()) {
     if (!fields.is_object()) {
-      throw ConfigError("log " + path_ + ": event " + std::string(event) + ": expected an object, found " +
+      throw ConfigError(file_.name() + ": event " + std::string(event) + ": expected an object, found " +
                         fields.type_name());
     }
     std::chrono::duration<double> const passed = std::chrono::steady_clock::now() - opened_;
     nlohmann::ordered_json line = {{"event", event}, {"seconds", passed.count()}};
     for (auto const& [key, value] : fields.items()) line[key] = value;
-    append(line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n');
+    file_.append(line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n');
   }
 
   void operator()(event::Step const& e) {
@@ -70,17 +59,7 @@ class JsonlLog {
   void operator()(event::Snapshot const& e) { write("snapshot", {{"version", e.version}, {"last", e.last}}); }
 
  private:
-  void append(std::string_view text) {
-    while (!text.empty()) {  // the first round writes it all, except on a full disk
-      ssize_t const written = ::write(file_, text.data(), text.size());
-      if (written < 0 && errno == EINTR) continue;
-      if (written < 0) throw Error("log " + path_ + ": cannot write: " + std::strerror(errno));
-      text.remove_prefix(static_cast<std::size_t>(written));
-    }
-  }
-
-  std::string path_;
-  int file_;
+  detail::AppendFile file_;
   std::chrono::steady_clock::time_point opened_ = std::chrono::steady_clock::now();
 };
 
