@@ -5,12 +5,23 @@
 
 #include <concepts>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "elastic/lineage.hpp"
 #include "elastic/span.hpp"
 
 namespace elastic {
+
+struct Bookmark;
+struct Report;
+
+/// A vector of a rule, and the name that others find it by.
+template <class T, class Memory = memory::Host>
+struct NamedVector {
+  std::string_view name;
+  Span<T, Memory> values;
+};
 
 namespace event {
 
@@ -21,6 +32,21 @@ struct Step {
   long steps;
   double loss;  ///< mean over the batch
   double rate;  ///< learning rate of this step
+};
+
+/// A worker is between two steps, before its first or behind its last: it waits for nobody, and `parameters` and
+/// `states` are those after `steps` steps. Workers of a rule without a server are all at the same place when
+/// they are told, and may use the transport's collectives there. Time that observers of this event take
+/// counts as none of the report's seconds. All of it is valid until the observer returns.
+template <class T, class Memory = memory::Host>
+struct Turn {
+  int rank;
+  long steps;  ///< completed, those of earlier runs included
+  bool last;   ///< training ends here
+  Span<T const, Memory> parameters;
+  std::span<NamedVector<T const, Memory> const> states;  ///< the rule's: center, velocity; see States
+  Bookmark const& bookmark;                              ///< Plan::from of a run that goes on from here
+  Report const& report;                                  ///< so far
 };
 
 /// A worker has finished an exchange with its peers or its server, after waiting for it for `waited` seconds.
@@ -77,24 +103,26 @@ struct Center {
 
 }  // namespace event
 
+template <class O, class Event>
+concept Takes = std::invocable<O&, Event const&>;
+
 /// Does this observer take the center?
 template <class O>
-concept Saves = std::invocable < O&,
-        event::Center<float>
-const& > || std::invocable<O&, event::Center<double> const&>;
+concept Saves = Takes<O, event::Center<float>> || Takes<O, event::Center<double>>;
 
-template <class O>
-concept Observer = std::invocable<O&, event::Step const&> || std::invocable<O&, event::Exchange const&> ||
-    std::invocable<O&, event::Applied const&> || std::invocable<O&, event::Snapshot const&> ||
-    std::invocable<O&, event::Joined const&> || std::invocable<O&, event::Lost const&> ||
-    std::invocable<O&, event::Refused const&> || Saves<O>;
+/// Takes one of the events; of those with a scalar and a memory, the host's, or one of `More`.
+template <class O, class... More>
+concept Observer = Takes<O, event::Step> || Takes<O, event::Turn<float>> || Takes<O, event::Turn<double>> ||
+    Takes<O, event::Exchange> || Takes<O, event::Applied> || Takes<O, event::Snapshot> ||
+    Takes<O, event::Joined> || Takes<O, event::Lost> || Takes<O, event::Refused> || Saves<O> ||
+    (Takes<O, More> || ...);
 
 /// Calls every observer that takes this event.
 template <class Event, class... Os>
 void notify(Event const& e, Os&... observers) {
   (
       [&] {
-        if constexpr (std::invocable<Os&, Event const&>) observers(e);
+        if constexpr (Takes<Os, Event>) observers(e);
       }(),
       ...);
 }

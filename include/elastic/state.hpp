@@ -6,9 +6,11 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "elastic/concepts.hpp"
 #include "elastic/error.hpp"
+#include "elastic/event.hpp"
 
 namespace elastic {
 
@@ -45,6 +47,13 @@ class States {
                         (known.empty() ? " none" : known));
     }
     return found->second.span();
+  }
+
+  /// All of them, by name.
+  std::vector<NamedVector<T const, Memory>> all() const {
+    std::vector<NamedVector<T const, Memory>> named;
+    for (auto const& [name, vector] : vectors_) named.push_back({name, vector.span()});
+    return named;
   }
 
   bool contains(std::string_view name) const { return vectors_.find(name) != vectors_.end(); }

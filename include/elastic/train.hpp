@@ -46,7 +46,7 @@ class Trainer : Composition<Net, Rule, Dev> {
     static_assert(DataSource<Data, Model>,
                   "elastic: the data does not model elastic::DataSource: next() must return the "
                   "model's batch (concepts.hpp).");
-    static_assert((Observer<Os> && ...),
+    static_assert((Observer<Os, event::Turn<T, typename Dev::memory>> && ...),
                   "elastic: an observer must be callable with at least one elastic::event.");
     if constexpr (Trainable<Model>)
       static_assert(std::same_as<typename Model::scalar, T> && std::same_as<typename Model::device_type, Dev>,
@@ -141,7 +141,8 @@ class Trainer : Composition<Net, Rule, Dev> {
       if (!comes_and_goes(net_)) agree(net_, entry.terms);
     if constexpr (Rule::needs == Needs::collective) {
       net_.team(layout.workers());
-      if (plan.same_start && role != Role::tester) net_.broadcast(model.parameters(), 0);
+      bool const fresh = plan.from.steps == 0;
+      if (plan.same_start && fresh && role != Role::tester) net_.broadcast(model.parameters(), 0);
     } else if (role != Role::server) {
       if (comes_and_goes(net_))
         entry.welcome = join(net_, layout.holder(), {entry.incarnation, 0, 1, 0}, entry.terms);
@@ -150,7 +151,12 @@ class Trainer : Composition<Net, Rule, Dev> {
       if (entry.welcome.starts != 0) {
         Status status{};
         net_.receive(as_bytes(status), layout.holder(), tag::status);
-        net_.receive(model.parameters(), layout.holder(), tag::center);
+        if (plan.from.steps == 0) {
+          net_.receive(model.parameters(), layout.holder(), tag::center);
+        } else {  // it has parameters of its own
+          auto unused = device_.template allocate<T>(model.parameters().size());
+          net_.receive(unused.span(), layout.holder(), tag::center);
+        }
       }
     }
     return entry;
@@ -162,9 +168,10 @@ class Trainer : Composition<Net, Rule, Dev> {
     std::string transport;
     if constexpr (requires { net_.terms(); }) transport = net_.terms();
     auto const& schedule = plan.sgd.schedule;
-    return transport + "steps=" + std::to_string(plan.steps) + "\n" + "decay=" + to_text(schedule.decay) +
-           "\n" + "steps_per_epoch=" + to_text(plan.steps_per_epoch) + "\n" +
-           "can be stopped=" + to_text(plan.stop != nullptr) + "\n";
+    return transport + "steps=" + std::to_string(plan.steps) + "\n" +
+           "steps of earlier runs=" + std::to_string(plan.from.steps) + "\n" +
+           "decay=" + to_text(schedule.decay) + "\n" + "steps_per_epoch=" + to_text(plan.steps_per_epoch) +
+           "\n" + "can be stopped=" + to_text(plan.stop != nullptr) + "\n";
   }
 
   Net& net_;

@@ -44,7 +44,9 @@ class Worker {
         plan_(plan),
         step_maker_(model.device(), plan.sgd, model.parameters(),
                     plan.sgd.momentum > 0 ? velocity() : View()),
-        observers_(os...) {}
+        observers_(os...),
+        bookmark_(plan.from),
+        step_(plan.from.steps - 1) {}
 
   // -- the vocabulary of a worker program
   // -----------------------------------------------------------------------------
@@ -52,10 +54,12 @@ class Worker {
   /// Counts on to the next step; false when training ends.
   bool next_step() {
     agree_to_stop();
-    if (step_ >= 0 && plan_.sgd.schedule.decay == optimizer::Decay::plateau) watch_for_plateau();
-    if (report_.stopped || step_ + 1 >= plan_.steps) return false;
-    ++step_;
-    return true;
+    bool const fresh = step_ + 1 == plan_.from.steps;
+    if (!fresh && plan_.sgd.schedule.decay == optimizer::Decay::plateau) watch_for_plateau();
+    bool const ends = report_.stopped || step_ + 1 >= plan_.steps;
+    tell_turn(ends);
+    if (!ends) ++step_;
+    return !ends;
   }
   long step() const { return step_; }
   int workers() const { return layout_.workers(); }
@@ -87,7 +91,7 @@ class Worker {
     Stopwatch const running(report_.seconds.computing);
     step_maker_.look_ahead();
     report_.loss = double(model_.gradient(batch));
-    epoch_loss_ += report_.loss;
+    bookmark_.epoch_loss += report_.loss;
     tell(event::Step{net_.rank(), step_, plan_.steps, report_.loss, rate()});
   }
 
@@ -301,8 +305,8 @@ class Worker {
   }
 
   double rate() const {
-    return plan_.sgd.learning_rate *
-           plan_.sgd.schedule.at(step_, plan_.steps_per_epoch, layout_.workers(), plateau_count_);
+    return plan_.sgd.learning_rate * plan_.sgd.schedule.at(step_, plan_.steps_per_epoch, layout_.workers(),
+                                                           bookmark_.plateaus.plateaus);
   }
 
   /// Workers of a collective must stop at the same step, so they ask each other, right after an exchange
@@ -323,14 +327,14 @@ class Worker {
   void watch_for_plateau() {
     long const epoch = std::max(1L, long(plan_.steps_per_epoch));
     if ((step_ + 1) % epoch != 0) return;
-    double loss = std::exchange(epoch_loss_, 0) / double(epoch);
+    double loss = std::exchange(bookmark_.epoch_loss, 0) / double(epoch);
     if constexpr (Collective<Net>) {
       if (layout_.servers == 0) {
         await([&] { net_.all_reduce(Span<double>(&loss, 1)); });
         loss /= layout_.workers();
       }
     }
-    plateau_count_ = plateaus_.report(loss, plan_.sgd.schedule.threshold, plan_.sgd.schedule.patience);
+    bookmark_.plateaus.report(loss, plan_.sgd.schedule.threshold, plan_.sgd.schedule.patience);
   }
 
   template <class F>
@@ -339,6 +343,15 @@ class Worker {
       for (ParameterGroup const& group : model_.groups()) f(group);
     } else {
       f(ParameterGroup{0, model_.parameters().size(), ParameterKind::weight});
+    }
+  }
+
+  void tell_turn(bool last) {
+    using Turn = event::Turn<T, Memory>;
+    if constexpr ((Takes<Os, Turn> || ...)) {
+      bookmark_.steps = step_ + 1;
+      auto const states = states_.all();
+      tell(Turn{net_.rank(), step_ + 1, last, read(parameters()), states, bookmark_, report_});
     }
   }
 
@@ -357,10 +370,8 @@ class Worker {
   optimizer::LocalStep<Dev, T> step_maker_;
   std::tuple<Os&...> observers_;
   Report report_;
-  optimizer::PlateauCounter plateaus_;
-  int plateau_count_ = 0;
-  double epoch_loss_ = 0;
-  long step_ = -1;
+  Bookmark bookmark_;
+  long step_;
   double waited_ = 0;
   bool met_ = false;
   Status status_{};

@@ -101,24 +101,22 @@ struct Schedule {
 };
 
 /// Counts the plateaus of a schedule from the losses of its epochs.
-class PlateauCounter {
- public:
+struct PlateauCounter {
+  double best = std::numeric_limits<double>::infinity();
+  long waited = 0;  ///< epochs since then, or since the last plateau
+  int plateaus = 0;
+
   /// Takes the mean loss of the epoch that just ended; returns the plateaus so far.
   int report(double loss, double threshold, long patience) {
-    if (loss < best_ * (1 - threshold)) {
-      best_ = loss;
-      waited_ = 0;
-    } else if (++waited_ >= patience) {
-      ++plateaus_;
-      waited_ = 0;
+    if (loss < best * (1 - threshold)) {
+      best = loss;
+      waited = 0;
+    } else if (++waited >= patience) {
+      ++plateaus;
+      waited = 0;
     }
-    return plateaus_;
+    return plateaus;
   }
-
- private:
-  double best_ = std::numeric_limits<double>::infinity();
-  long waited_ = 0;
-  int plateaus_ = 0;
 };
 
 }  // namespace elastic::optimizer
