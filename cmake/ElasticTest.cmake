@@ -13,10 +13,10 @@ function(elastic_directive file key out)
   set(${out} "${lines}" PARENT_SCOPE)
 endfunction()
 
-# elastic_executable(<name> <made> SOURCES <file>... [LIBS <target>...]) builds the executable if every
-# component that its sources require was found, and sets <made> to whether it did.
+# elastic_executable(<name> <made> [LIBRARY] SOURCES <file>... [LIBS <target>...]) builds the executable, or a static
+# library, if every component that its sources require was found, and sets <made> to whether it did.
 function(elastic_executable name made)
-  cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "SOURCES;LIBS")
+  cmake_parse_arguments(PARSE_ARGV 2 arg "LIBRARY" "" "SOURCES;LIBS")
   set(required)
   set(optional)
   foreach(source IN LISTS arg_SOURCES)
@@ -47,7 +47,11 @@ function(elastic_executable name made)
       list(APPEND links elastic::${component})
     endif()
   endforeach()
-  add_executable(${name} ${arg_SOURCES})
+  if(arg_LIBRARY)
+    add_library(${name} STATIC ${arg_SOURCES})
+  else()
+    add_executable(${name} ${arg_SOURCES})
+  endif()
   target_link_libraries(${name} PRIVATE elastic_build ${links} ${arg_LIBS})
   set(${made} TRUE PARENT_SCOPE)
 endfunction()

@@ -5,8 +5,9 @@
 #include <string>
 #include <tuple>
 
-#include "../samples/cifar10/compute.hpp"
-#include "../samples/cifar10/job.hpp"
+#include "../samples/cifar10/images.hpp"
+#include "../samples/kit/compute.hpp"
+#include "../samples/kit/job.hpp"
 #include "elastic/model/cuda_net_options.hpp"
 #include "elastic/optimizer/schedule.hpp"
 #include "elastic/optimizer/sgd.hpp"
@@ -73,8 +74,8 @@ int main() {
       "[transport/staged.hpp](../include/elastic/transport/staged.hpp).");
   print_table<sample::Compute>(
       "Where a process of cifar10 computes",
-      "[samples/cifar10/compute.hpp](../samples/cifar10/compute.hpp); the processes of a job may differ.");
-  print_table<sample::Job>(
-      "The job of cifar10",
-      "[samples/cifar10/job.hpp](../samples/cifar10/job.hpp); only the sample has these.");
+      "[samples/kit/compute.hpp](../samples/kit/compute.hpp); the processes of a job may differ.");
+  print_table<sample::Job>("The job of a sample", "[samples/kit/job.hpp](../samples/kit/job.hpp).");
+  print_table<sample::Images>("The data and nets of cifar10",
+                              "[samples/cifar10/images.hpp](../samples/cifar10/images.hpp).");
 }

@@ -19,6 +19,7 @@
 #endif
 #include "compute.hpp"
 #include "job.hpp"
+#include "task.hpp"
 
 namespace sample {
 
@@ -38,7 +39,7 @@ struct Part {
   Job const& job;
   Compute const& compute;
   elastic::optimizer::Sgd const& sgd;
-  Sets const& sets;
+  Task const& task;
   Commits& commits;
   std::atomic<bool> const& stop;
 };

@@ -4,9 +4,9 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <filesystem>
-#include <limits>
 #include <map>
 #include <optional>
 #include <string>
@@ -96,49 +96,58 @@ void save(std::string const& name, Job const& job, Dev& device,
 template <class Model>
 class Examiner {
  public:
-  Examiner(Job const& job, Sets const& sets, Log& log, Model& model, double samples_per_version,
-           std::atomic<bool> const& stop)
-      : job_(job),
-        sets_(sets),
+  Examiner(Part const& part, Log& log, Model& model, double samples_per_version)
+      : job_(part.job),
+        task_(part.task),
         log_(log),
         model_(model),
         samples_per_version_(samples_per_version),
-        stop_(stop) {}
+        stop_(part.stop) {}
 
   void examine(elastic::event::Snapshot const& snapshot) {
+    using elastic::data::Split;
     double const taken = seconds();
-    measure_statistics(model_, sets_);
-    Scores const train = score(model_, sets_.train, sets_, std::size_t(job_.train_images), stop_);
-    Scores const test = score(model_, sets_.test, sets_, std::numeric_limits<std::size_t>::max(), stop_);
+    int const batch = task_.evaluation_batch();
+    measure_statistics(model_, task_, batch);
+    Scores const train =
+        score(model_, task_, {.split = Split::train, .batch = batch, .count = std::size_t(job_.train_images)},
+              stop_);
+    Scores const test = score(model_, task_, {.split = Split::test, .batch = batch}, stop_);
     if (stop_) return;
     double const samples = double(snapshot.version) * samples_per_version_;
     bool const better = test.error < best_;
     if (better) best_ = test.error;
     std::fprintf(stderr, "%stest  %6.1f s  epoch %5.2f  test error %6.2f %%  train error %6.2f %%%s\n",
-                 isatty(2) ? "\r\033[K" : "", taken, samples / double(sets_.train.count), 100 * test.error,
-                 100 * train.error, better ? "  best" : "");
-    log_.write("test", {{"seconds", taken},
-                        {"samples", samples},
-                        {"test_error", test.error},
-                        {"test_loss", test.loss},
-                        {"train_error", train.error},
-                        {"train_loss", train.loss},
-                        {"confusion", test.confusion},
-                        {"last", snapshot.last},
-                        {"label", job_.label.empty() ? job_.rule : job_.label}});
+                 isatty(2) ? "\r\033[K" : "", taken, samples / double(task_.count(Split::train)),
+                 100 * test.error, 100 * train.error, better ? "  best" : "");
+    Json fields{{"seconds", taken},
+                {"samples", samples},
+                {"test_error", test.error},
+                {"test_top5_error", test.top5_error},
+                {"test_loss", test.loss},
+                {"train_error", train.error},
+                {"train_loss", train.loss},
+                {"last", snapshot.last},
+                {"label", job_.label.empty() ? job_.rule : job_.label}};
+    auto const classes = task_.class_names().size();
+    bool const few = classes <= most_confused;
+    if (few) fields["confusion"] = confusion(test, classes);
+    log_.write("test", fields);
     if (better && !job_.out.empty())
       save("best", job_, model_.device(), elastic::read(model_.parameters()),
            {{"test_error", std::to_string(test.error)}, {"version", std::to_string(snapshot.version)}});
-    if (snapshot.last) print_confusion(test, sets_.test.class_names);
+    if (snapshot.last && few) print_confusion(confusion(test, classes), task_.class_names());
   }
 
  private:
+  static constexpr std::size_t most_confused = 100;  // classes that a confusion matrix is legible with
+
   double seconds() const {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
   }
 
   Job const& job_;
-  Sets const& sets_;
+  Task const& task_;
   Log& log_;
   Model& model_;
   double samples_per_version_;
@@ -176,7 +185,7 @@ class Commits {
 template <class On, class Net, class Rule, class Dev>
 bool play_with(Net& net, Rule const& rule, Part const& part, Dev& device) {
   using elastic::Role;
-  auto const& [job, compute, sgd, sets, commits, stop] = part;
+  auto const& [job, compute, sgd, task, commits, stop] = part;
   elastic::Layout const layout{net.size(), Rule::needs == elastic::Needs::point_to_point ? 1 : 0,
                                job.testers};
   layout.check();
@@ -188,48 +197,45 @@ bool play_with(Net& net, Rule const& rule, Part const& part, Dev& device) {
   bool const works = role == Role::worker;
 
   Log log(job);
-  int const max_batch = works ? job.batch : role == Role::tester ? evaluation_batch : 1;
-  auto model = On::model(architecture(job, sets), max_batch, device, part);
+  int const max_batch = works ? job.batch : role == Role::tester ? task.evaluation_batch() : 1;
+  auto model = On::model(task.architecture(), max_batch, device, part);
   model.reseed(std::uint64_t(job.seed), std::uint64_t(net.rank()));
-  elastic::data::Batches batches(sets.train, sets.normal,
-                                 {.batch = job.batch,
-                                  .rank = works ? net.rank() - layout.first_worker() : 0,
-                                  .ranks = layout.workers(),
-                                  .seed = std::uint64_t(job.seed),
-                                  .crop = sets.crop,
-                                  .pad = job.pad,
-                                  .flip = job.flip,
-                                  .prefetch = works ? 2 : 0});
+  auto const batches = task.stream({.batch = job.batch,
+                                    .rank = works ? net.rank() - layout.first_worker() : 0,
+                                    .ranks = layout.workers(),
+                                    .seed = std::uint64_t(job.seed),
+                                    .prefetch = works ? 2 : 0});
 
-  elastic::Plan const plan{
-      .steps = steps(job, sets),
-      .sgd = sgd,
-      .steps_per_epoch = double(sets.train.count) / (double(job.batch) * layout.workers()),
-      .testers = job.testers,
-      .test_every = job.test_every,
-      .commit_every = job.commit.empty() ? 0 : job.commit_every,
-      .lineage = commits.lineage(),
-      .stop = &stop};
+  std::size_t const images = task.count(elastic::data::Split::train);
+  elastic::Plan const plan{.steps = steps(job, images),
+                           .sgd = sgd,
+                           .steps_per_epoch = double(images) / (double(job.batch) * layout.workers()),
+                           .testers = job.testers,
+                           .test_every = job.test_every,
+                           .commit_every = job.commit.empty() ? 0 : job.commit_every,
+                           .lineage = commits.lineage(),
+                           .stop = &stop};
   std::string const label = job.label.empty() ? job.rule : job.label;
   if (net.rank() == 0) {
     std::fprintf(stderr, "%s: %s over %s on %s, %d client(s), %zu parameters, %ld steps of %d images each\n",
                  label.c_str(), Rule::name.data(), Net::name.data(), Dev::name.data(), layout.workers(),
                  model.parameters().size(), plan.steps, job.batch);
-    log.write("start", {{"label", label},
-                        {"rule", Rule::name},
-                        {"transport", Net::name},
-                        {"device", Dev::name},
-                        {"workers", layout.workers()},
-                        {"parameters", model.parameters().size()},
-                        {"steps", plan.steps},
-                        {"batch", job.batch},
-                        {"options", elastic::describe(rule) + elastic::describe(sgd) +
-                                        elastic::describe(sgd.schedule) + elastic::describe(job)}});
+    log.write("start",
+              {{"label", label},
+               {"rule", Rule::name},
+               {"transport", Net::name},
+               {"device", Dev::name},
+               {"workers", layout.workers()},
+               {"parameters", model.parameters().size()},
+               {"steps", plan.steps},
+               {"batch", job.batch},
+               {"options", elastic::describe(rule) + elastic::describe(sgd) +
+                               elastic::describe(sgd.schedule) + elastic::describe(job) + task.describe()}});
   }
 
   Dashboard dashboard(log, layout.workers(), plan.steps, job.batch);
   double const per_exchange = double(rule.period) * job.batch * (layout.servers > 0 ? 1 : layout.workers());
-  Examiner examiner(job, sets, log, model, per_exchange, stop);
+  Examiner examiner(part, log, model, per_exchange);
 
   auto const on_applied = [&](elastic::event::Applied const& e) {
     dashboard.update(e.worker - layout.first_worker(), e.step + 1, e.loss);
@@ -261,7 +267,7 @@ bool play_with(Net& net, Rule const& rule, Part const& part, Dev& device) {
   elastic::Trainer trainer(net, rule, model.device());
   if (net.rank() == 0 && commits.center())
     trainer.restore("center", elastic::Span<float const>(*commits.center()));
-  elastic::Report const report = trainer.run(model, batches, plan, on_applied, on_step, on_snapshot, on_loss,
+  elastic::Report const report = trainer.run(model, *batches, plan, on_applied, on_step, on_snapshot, on_loss,
                                              on_join, on_refused, commits, watchdog);
   dashboard.finish();
 
