@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tensor files: what is saved is loaded, other readers agree, damaged files are refused at their byte, and a
+// Tensor files, of one tensor and of many: what is saved is loaded, other readers agree, damaged files are refused at their byte, and a
 // failing save leaves the old file.
 #include "elastic/model/tensor_file.hpp"
 
@@ -20,8 +20,13 @@ using Catch::Matchers::ContainsSubstring;
 using elastic::ConfigError;
 using elastic::DataError;
 using elastic::model::load_tensor;
+using elastic::model::Metadata;
 using elastic::model::NamedTensor;
 using elastic::model::save_tensor;
+using elastic::model::save_tensors;
+using elastic::model::TensorFile;
+using elastic::model::TensorView;
+using elastic::model::view_tensor;
 using support::message_of;
 
 std::vector<float> random_values(std::size_t n) {
@@ -91,10 +96,18 @@ TEST_CASE("the bytes are those of the safetensors format") {
   REQUIRE(std::memcmp(file.data() + 8 + length, values.data(), 20) == 0);
 }
 
-TEST_CASE("the checksum is CRC-32C") {
-  std::vector<float> values(2);
-  std::memcpy(values.data(), "12345678", 8);
-  REQUIRE(elastic::model::detail::crc32c(values) == "6087809a");
+TEST_CASE("the checksum is CRC-32C, by instruction and by table") {
+  std::string const data = "123456789" + saved(99);
+  for (bool const table : {false, true}) {
+    elastic::model::detail::Crc32c nine, all, parts;
+    if (table) nine.use_table(), all.use_table();
+    nine.add(data.data(), 9);
+    CHECK(nine.text() == "e3069283");
+    all.add(data.data(), data.size());
+    for (std::size_t first = 0, n = 1; first < data.size(); first += n, n = n % 23 + 1)
+      parts.add(data.data() + first, std::min(n, data.size() - first));
+    CHECK(all.value() == parts.value());
+  }
 }
 
 TEST_CASE("Python reads the file with nothing but struct and json") {
@@ -134,6 +147,39 @@ TEST_CASE("a file that another tool wrote without a checksum is read") {
   REQUIRE(tensor.metadata.empty());
 }
 
+TEST_CASE("many tensors of two types come back in order, with shapes and names") {
+  support::TempFolder const folder;
+  auto const path = folder.path() / "t";
+  std::vector<float> const weights = random_values(24), none;
+  std::vector<double> const halves{0.5, 0.25, -1};
+  std::vector<TensorView> const views{view_tensor<float>("z.weight", weights, {2, 3, 4}),
+                                      view_tensor<float>("empty", none), view_tensor<double>("a", halves)};
+  save_tensors(path, views, {{"rule", "bsp"}});
+  TensorFile const file(path);
+  CHECK(file.metadata() == Metadata{{"rule", "bsp"}});
+  REQUIRE(file.tensors().size() == 3);
+  for (std::size_t i = 0; i < 3; ++i) {
+    CHECK(to_string(file.tensors()[i].info) == to_string(views[i].info));
+    CHECK(file.tensors()[i].info.name == views[i].info.name);
+    CHECK(file.tensors()[i].bytes == views[i].bytes);
+  }
+  CHECK(to_string(file.find("z.weight")->info) == "F32[2,3,4]");
+  CHECK(file.find("b") == nullptr);
+  std::vector<TensorView> const twice{views[0], views[0]};
+  CHECK_THAT(message_of<ConfigError>([&] { save_tensors(path, twice); }), ContainsSubstring("'z.weight'"));
+}
+
+TEST_CASE("a flipped bit in the header is found, wherever it is but in the name of the checksum") {
+  std::string const whole = saved(3), name = "crc32c_header";
+  std::size_t const at = whole.find(name);
+  for (std::size_t byte = 8; byte < whole.size() - 12; ++byte) {
+    if (whole[byte] == ' ' || (byte >= at && byte < at + name.size())) continue;  // ' ' is padding
+    std::string damaged = whole;
+    damaged[byte] = static_cast<char>(damaged[byte] ^ 1);
+    if (complaint(damaged).find("center.safetensors: byte ") == std::string::npos) FAIL(byte);
+  }
+}
+
 TEST_CASE("a file cut anywhere is refused") {
   std::string const whole = saved(20);
   for (std::size_t keep = 0; keep < whole.size(); ++keep) {
@@ -144,7 +190,7 @@ TEST_CASE("a file cut anywhere is refused") {
              ContainsSubstring("byte 0: expected 8 bytes of header length, found 5"));
   CHECK_THAT(complaint(whole.substr(0, 20)),
              ContainsSubstring("byte 0: expected a header length of at most 12"));
-  CHECK_THAT(complaint(whole + "x"), ContainsSubstring("describes the 81 bytes behind it"));
+  CHECK_THAT(complaint(whole + "x"), ContainsSubstring("describes the 81 bytes behind it, found 80"));
 }
 
 TEST_CASE("a flipped bit in the data is found by the checksum") {
@@ -162,14 +208,32 @@ TEST_CASE("headers that lie or cannot be understood are refused before anything 
   CHECK_THAT(complaint(std::string(7, '\xff') + "\x7f" + data),
              ContainsSubstring("found 9223372036854775807"));
   CHECK_THAT(said("{\"t\": "), ContainsSubstring("byte 14: expected a JSON header"));
-  CHECK_THAT(said("[1,2]"), ContainsSubstring("byte 8: expected a header with one tensor"));
-  CHECK_THAT(said("{}"), ContainsSubstring("found 0 entries"));
-  CHECK_THAT(said(R"({"a":{},"b":{}})"), ContainsSubstring("found 2 entries"));
-  CHECK_THAT(said(R"({"a":7})"), ContainsSubstring("found 7"));
+  CHECK_THAT(said("[1,2]"),
+             ContainsSubstring("byte 8: expected a header that is a JSON object, found array"));
+  CHECK_THAT(said("{}"), ContainsSubstring("describes the 8 bytes behind it, found 0"));
+  CHECK_THAT(complaint(with_header("{}", "")), ContainsSubstring("a header with one tensor, found 0"));
+  CHECK_THAT(said(R"({"a":{},"b":{}})"), ContainsSubstring("found a: {}"));
+  CHECK_THAT(said(R"({"a":7})"), ContainsSubstring("found a: 7"));
   CHECK_THAT(said(R"({"__metadata__":{"a":1},"t":{}})"), ContainsSubstring("maps strings to strings"));
-  CHECK_THAT(said(R"({"t":{"dtype":"F16","shape":[2],"data_offsets":[0,8]}})"), ContainsSubstring("F16"));
+  CHECK_THAT(said(R"({"t":{"dtype":"F16","shape":[4],"data_offsets":[0,8]}})"),
+             ContainsSubstring("found F16[4]"));
   CHECK_THAT(said(R"({"t":{"dtype":"F32","shape":[4611686018427387906],"data_offsets":[0,8]}})"),
              ContainsSubstring("4611686018427387906"));
+  CHECK_THAT(said(R"({"t":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]}})"),
+             ContainsSubstring("expected a tensor F32[2], found F32[2,1]"));
+  CHECK_THAT(said(R"({"t":{"dtype":"F99","shape":[2],"data_offsets":[0,8]}})"), ContainsSubstring("F99"));
+  CHECK_THAT(said(R"({"t":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"more":1}})"),
+             ContainsSubstring("more"));
+  CHECK_THAT(said(R"({"t":{"dtype":"U8","shape":[4294967296,4294967296,0],"data_offsets":[0,8]}})"),
+             ContainsSubstring("4294967296"));
+  CHECK_THAT(
+      said(
+          R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[5],"data_offsets":[3,8]}})"),
+      ContainsSubstring("without gaps: b from byte 4 of the data, found 3"));
+  CHECK_THAT(
+      said(
+          R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[3],"data_offsets":[5,8]}})"),
+      ContainsSubstring("without gaps: b from byte 4 of the data, found 5"));
   CHECK_THAT(said(R"({"t":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})"), ContainsSubstring("[8,0]"));
   CHECK_THAT(said(R"({"t":{"dtype":"F32","shape":[-2],"data_offsets":[0,-8]}})"), ContainsSubstring("-8"));
   support::TempFolder const folder;

@@ -11,7 +11,7 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
-#include <initializer_list>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -38,8 +38,7 @@ class Descriptor {
 
 /// Replaces the file at `path` by `parts` one after the other. Throws Error, naming the file and the step
 /// that failed; the old file is then untouched and nothing is left beside it.
-inline void write_atomically(std::filesystem::path const& path,
-                             std::initializer_list<std::string_view> parts) {
+inline void write_atomically(std::filesystem::path const& path, std::span<std::string_view const> parts) {
   std::string unfinished;
   auto const fail = [&](char const* step) {
     int const why = errno;
