@@ -2,8 +2,10 @@
 // One process's part in a run: the same call for server, client and tester; the rank decides.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
@@ -16,6 +18,7 @@
 #include <nlohmann/json.hpp>
 
 #include "choices.hpp"
+#include "elastic/data/shard.hpp"
 #include "elastic/model/center_store.hpp"
 #include "elastic/model/tensor_file.hpp"
 #include "elastic/observer/jsonl.hpp"
@@ -92,68 +95,134 @@ void save(std::string const& name, Job const& job, Dev& device,
                               std::move(metadata));
 }
 
-/// Evaluates snapshots of the center, keeps the best as a file, and says so.
+/// How good the center was when it was tested: says so, and keeps the best as a file.
+class Results {
+ public:
+  Results(Part const& part, Log& log) : job_(part.job), task_(part.task), log_(log) {}
+
+  /// `samples`: images used for training so far; `fields` go to the log, too. Returns whether it is the best so far.
+  bool add(Scores const& test, double samples, Json fields) {
+    bool const better = test.error < best_;
+    if (better) best_ = test.error;
+    double const epoch = samples / double(task_.count(elastic::data::Split::train)), taken = seconds();
+    char train[40] = "";
+    if (fields.contains("train_error"))
+      std::snprintf(train, sizeof train, "  train error %6.2f %%", 100 * fields["train_error"].get<double>());
+    std::fprintf(stderr, "%stest  %6.1f s  epoch %5.2f  test error %6.2f %%  top-5 %6.2f %%%s%s\n",
+                 isatty(2) ? "\r\033[K" : "", taken, epoch, 100 * test.error, 100 * test.top5_error, train,
+                 better ? "  best" : "");
+    Json line{{"seconds", taken},
+              {"samples", samples},
+              {"epoch", epoch},
+              {"test_error", test.error},
+              {"test_top5_error", test.top5_error},
+              {"test_loss", test.loss},
+              {"label", job_.label.empty() ? job_.rule : job_.label}};
+    line.update(fields);
+    log_.write("test", line);
+    return better;
+  }
+  /// Writes the parameters of the model as the best ones.
+  template <class Model>
+  void keep(Model& model, std::map<std::string, std::string> metadata) {
+    if (job_.out.empty()) return;
+    metadata["test_error"] = std::to_string(best_);
+    save("best", job_, model.device(), elastic::read(model.parameters()), std::move(metadata));
+  }
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  Job const& job_;
+  Task const& task_;
+  Log& log_;
+  double best_ = 2;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+/// A tester's view: evaluates snapshots of the center on all test images and some training images.
 template <class Model>
 class Examiner {
  public:
-  Examiner(Part const& part, Log& log, Model& model, double samples_per_version)
-      : job_(part.job),
-        task_(part.task),
-        log_(log),
-        model_(model),
-        samples_per_version_(samples_per_version),
-        stop_(part.stop) {}
+  Examiner(Part const& part, Results& results, Model& model, double samples_per_version)
+      : part_(part), results_(results), model_(model), samples_per_version_(samples_per_version) {}
 
-  void examine(elastic::event::Snapshot const& snapshot) {
+  void operator()(elastic::event::Snapshot const& snapshot) {
     using elastic::data::Split;
-    double const taken = seconds();
-    int const batch = task_.evaluation_batch();
-    measure_statistics(model_, task_, batch);
-    Scores const train =
-        score(model_, task_, {.split = Split::train, .batch = batch, .count = std::size_t(job_.train_images)},
-              stop_);
-    Scores const test = score(model_, task_, {.split = Split::test, .batch = batch}, stop_);
-    if (stop_) return;
-    double const samples = double(snapshot.version) * samples_per_version_;
-    bool const better = test.error < best_;
-    if (better) best_ = test.error;
-    std::fprintf(stderr, "%stest  %6.1f s  epoch %5.2f  test error %6.2f %%  train error %6.2f %%%s\n",
-                 isatty(2) ? "\r\033[K" : "", taken, samples / double(task_.count(Split::train)),
-                 100 * test.error, 100 * train.error, better ? "  best" : "");
-    Json fields{{"seconds", taken},
-                {"samples", samples},
-                {"test_error", test.error},
-                {"test_top5_error", test.top5_error},
-                {"test_loss", test.loss},
-                {"train_error", train.error},
-                {"train_loss", train.loss},
-                {"last", snapshot.last},
-                {"label", job_.label.empty() ? job_.rule : job_.label}};
-    auto const classes = task_.class_names().size();
+    Task const& task = part_.task;
+    int const batch = task.evaluation_batch();
+    measure_statistics(model_, task, batch);
+    Scores const train = score(
+        model_, task, {.split = Split::train, .batch = batch, .count = std::size_t(part_.job.train_images)},
+        part_.stop);
+    Scores const test = score(model_, task, {.split = Split::test, .batch = batch}, part_.stop);
+    if (part_.stop) return;
+    Json fields{{"train_error", train.error}, {"train_loss", train.loss}, {"last", snapshot.last}};
+    auto const classes = task.class_names().size();
     bool const few = classes <= most_confused;
     if (few) fields["confusion"] = confusion(test, classes);
-    log_.write("test", fields);
-    if (better && !job_.out.empty())
-      save("best", job_, model_.device(), elastic::read(model_.parameters()),
-           {{"test_error", std::to_string(test.error)}, {"version", std::to_string(snapshot.version)}});
-    if (snapshot.last && few) print_confusion(confusion(test, classes), task_.class_names());
+    if (results_.add(test, double(snapshot.version) * samples_per_version_, fields))
+      results_.keep(model_, {{"version", std::to_string(snapshot.version)}});
+    if (snapshot.last && few) print_confusion(confusion(test, classes), task.class_names());
   }
 
  private:
   static constexpr std::size_t most_confused = 100;  // classes that a confusion matrix is legible with
 
-  double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-
-  Job const& job_;
-  Task const& task_;
-  Log& log_;
+  Part const& part_;
+  Results& results_;
   Model& model_;
   double samples_per_version_;
-  std::atomic<bool> const& stop_;
-  double best_ = 2;
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+/// The workers' own validation of a rule without a server: each evaluates its share of the test images with the
+/// center, nothing is counted twice, and training goes on as if nothing had been.
+template <class Net, class Model>
+class Validation {
+ public:
+  /// One every `steps` steps; 0: none.
+  Validation(Part const& part, Results& results, Net& net, elastic::Layout layout, Model& model, long steps)
+      : part_(part), results_(results), net_(net), layout_(layout), model_(model), steps_(steps) {}
+
+  template <class T, class Memory>
+  void operator()(elastic::event::Turn<T, Memory> const& turn) {
+    if constexpr (elastic::Collective<Net>) {
+      if (steps_ == 0 || turn.steps == 0 || turn.report.stopped || (turn.steps % steps_ != 0 && !turn.last))
+        return;
+      auto kept = model_.device().template allocate<T>(turn.parameters.size());
+      model_.device().copy(turn.parameters, kept.span());
+      auto const randomness = model_.generator();
+      for (auto const& state : turn.states)
+        if (state.name == "center") model_.device().copy(state.values, model_.parameters());
+
+      std::size_t const images = part_.task.count(elastic::data::Split::test);
+      auto const mine = elastic::data::shard(images, net_.rank() - layout_.first_worker(), layout_.workers());
+      measure_statistics(model_, part_.task, part_.job.batch);
+      std::atomic<bool> const go_on{false};
+      elastic::model::Evaluation const own = evaluate(
+          model_, part_.task, {.batch = part_.job.batch, .first = mine.first, .count = mine.count}, go_on);
+      std::array<double, 4> sums{own.loss_sum, double(own.correct), double(own.top5), double(own.count)};
+      net_.all_reduce(elastic::Span<double>(sums.data(), sums.size()));
+      if (turn.rank == 0) {
+        Scores const scores{
+            .error = 1 - sums[1] / sums[3], .top5_error = 1 - sums[2] / sums[3], .loss = sums[0] / sums[3]};
+        double const samples = double(turn.steps) * part_.job.batch * layout_.workers();
+        if (results_.add(scores, samples, {{"images", sums[3]}, {"last", turn.last}}))
+          results_.keep(model_, {{"steps", std::to_string(turn.steps)}});
+      }
+      model_.device().copy(elastic::read(kept.span()), model_.parameters());
+      model_.generator() = randomness;
+    }
+  }
+
+ private:
+  Part const& part_;
+  Results& results_;
+  Net& net_;
+  elastic::Layout layout_;
+  Model& model_;
+  long steps_;
 };
 
 /// The server's commits, if the job keeps any.
@@ -235,7 +304,18 @@ bool play_with(Net& net, Rule const& rule, Part const& part, Dev& device) {
 
   Dashboard dashboard(log, layout.workers(), plan.steps, job.batch);
   double const per_exchange = double(rule.period) * job.batch * (layout.servers > 0 ? 1 : layout.workers());
-  Examiner examiner(part, log, model, per_exchange);
+  Results results(part, log);
+  Examiner examiner(part, results, model, per_exchange);
+  if (job.validate_every > 0 && layout.servers > 0)
+    throw elastic::ConfigError("validate_every: the workers of " + job.rule +
+                               " never meet; let a tester test the center instead: --testers 1");
+  // at a step behind which the parameters of all workers, or their centers, are the same
+  long const meets = rule.period;
+  long const validates =
+      job.validate_every > 0
+          ? std::max(1L, std::lround(job.validate_every * plan.steps_per_epoch / double(meets))) * meets
+          : 0;
+  Validation validation(part, results, net, layout, model, validates);
 
   auto const on_applied = [&](elastic::event::Applied const& e) {
     dashboard.update(e.worker - layout.first_worker(), e.step + 1, e.loss);
@@ -244,7 +324,6 @@ bool play_with(Net& net, Rule const& rule, Part const& part, Dev& device) {
     if (e.rank != 0) return;
     for (int w = 0; w < layout.workers(); ++w) dashboard.update(w, e.step + 1, e.loss);
   };
-  auto const on_snapshot = [&](elastic::event::Snapshot const& e) { examiner.examine(e); };
 
   auto const on_loss = [&](elastic::event::Lost const& e) {
     std::fprintf(stderr, "going on without rank %d: %s\n", e.worker, std::string(e.why).c_str());
@@ -267,8 +346,8 @@ bool play_with(Net& net, Rule const& rule, Part const& part, Dev& device) {
   elastic::Trainer trainer(net, rule, model.device());
   if (net.rank() == 0 && commits.center())
     trainer.restore("center", elastic::Span<float const>(*commits.center()));
-  elastic::Report const report = trainer.run(model, *batches, plan, on_applied, on_step, on_snapshot, on_loss,
-                                             on_join, on_refused, commits, watchdog);
+  elastic::Report const report = trainer.run(model, *batches, plan, on_applied, on_step, examiner, validation,
+                                             on_loss, on_join, on_refused, commits, watchdog);
   dashboard.finish();
 
   if (net.rank() == layout.holder() && !job.out.empty())
