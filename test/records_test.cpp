@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What observers leave in files, decoded by other means than those that wrote it.
 #include <bit>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -9,11 +10,20 @@
 #include <iterator>
 #include <limits>
 #include <map>
+#include <mutex>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
+#include "elastic/data/noise.hpp"
+#include "elastic/device/cpu.hpp"
+#include "elastic/model/quadratic.hpp"
 #include "elastic/observer/tensorboard.hpp"
+#include "elastic/observer/trace.hpp"
+#include "elastic/rule/async_easgd.hpp"
+#include "elastic/train.hpp"
+#include "elastic/transport/threads.hpp"
 #include "support/catch.hpp"
 #include "support/temp_folder.hpp"
 
@@ -124,6 +134,18 @@ std::vector<Point> points_of(fs::path const& path) {
   return points;
 }
 
+using nlohmann::json;
+using Clock = std::chrono::steady_clock;
+using std::chrono::microseconds;
+
+/// The slices of a trace: name, begin and length in microseconds.
+std::vector<std::tuple<std::string, long, long>> slices_of(json const& trace) {
+  std::vector<std::tuple<std::string, long, long>> slices;
+  for (json const& event : trace)
+    if (event.at("ph") == "X") slices.emplace_back(event.at("name"), event.at("ts"), event.at("dur"));
+  return slices;
+}
+
 }  // namespace
 
 TEST_CASE("the test's own checksum is CRC-32C") {
@@ -173,4 +195,81 @@ TEST_CASE("a TensorBoard file that cannot be written says so") {
   support::TempFolder const folder;
   auto const file = folder.write("file", "");
   CHECK_THROWS(elastic::observer::TensorBoard(file / "inside"));
+}
+
+TEST_CASE("a trace joins what only trifles part, and leaves those out") {
+  using elastic::Doing;
+  support::TempFolder const folder;
+  auto const path = folder.write("trace.json", "of an earlier run");
+  auto const start = Clock::now();
+  double const before = elastic::observer::detail::unix_time();
+  {
+    elastic::observer::Trace trace(path, 3, "worker");
+    auto const tell = [&](Doing what, int begin, int end) {
+      elastic::notify(
+          elastic::event::Interval{3, what, start + microseconds(begin), start + microseconds(end)}, trace);
+    };
+    tell(Doing::computing, 1000, 1900);
+    tell(Doing::waiting, 1900, 1950);
+    tell(Doing::exchanging, 1950, 1951);
+    tell(Doing::waiting, 1951, 2000);
+    tell(Doing::exchanging, 2000, 2003);
+    elastic::notify(elastic::event::Lost{2, "it said \"\xff\""}, trace);
+    tell(Doing::waiting, 2100, 2200);
+  }
+  json const trace = json::parse(bytes_of(path));  // the closing bracket is there
+  auto const slices = slices_of(trace);
+  REQUIRE(slices.size() == 3);
+  long const origin = std::get<1>(slices[0]) - 1000;
+  CHECK(std::abs(double(origin) - 1e6 * before) < 60e6);
+  auto const near = [](long a, long b) { return std::abs(a - b) <= 1; };
+  char const* const names[] = {"computing", "waiting", "waiting"};
+  long const begins[] = {1000, 1900, 2100}, lengths[] = {900, 100, 100};
+  for (std::size_t i = 0; i < 3; ++i) {
+    CHECK(std::get<0>(slices[i]) == names[i]);
+    CHECK(near(std::get<1>(slices[i]) - origin, begins[i]));
+    CHECK(near(std::get<2>(slices[i]), lengths[i]));
+  }
+  for (json const& event : trace) CHECK(event.at("pid") == 3);
+  CHECK_THAT(trace[0].at("args").at("name").get<std::string>(), Catch::Matchers::StartsWith("worker 3 on "));
+}
+
+TEST_CASE("every role of a run leaves a trace of slices that do not overlap, and reports the same seconds") {
+  support::TempFolder const folder;
+  std::mutex mutex;
+  std::map<int, elastic::Report> reports;
+  elastic::transport::Threads::run(4, [&](auto& net) {
+    elastic::device::Cpu cpu;
+    elastic::model::Quadratic<> model(cpu, 1000, 0.5f);
+    elastic::data::Noise<> data(1000, 1.0f, unsigned(net.rank()));
+    elastic::observer::Trace trace(folder.path() / std::to_string(net.rank()), net.rank(), "rank",
+                                   {.shortest = 0});
+    elastic::Trainer trainer(net, elastic::rule::AsyncEasgd{.period = 2}, cpu);
+    elastic::Report const report =
+        trainer.run(model, data, {.steps = 20, .testers = 1, .test_every = 0}, trace);
+    std::lock_guard const lock(mutex);
+    reports[net.rank()] = report;
+  });
+  std::map<int, std::map<std::string, double>> seconds;
+  for (int rank = 0; rank < 4; ++rank) {
+    json const trace = json::parse(bytes_of(folder.path() / std::to_string(rank)));
+    long end = 0;
+    for (auto const& [name, begin, length] : slices_of(trace)) {
+      REQUIRE(begin >= end);
+      end = begin + length;
+      seconds[rank][name] += 1e-6 * double(length);
+    }
+    std::map<std::string, int> marks;
+    for (json const& event : trace)
+      if (event.at("ph") == "i") ++marks[event.at("name")];
+    if (rank == 0) CHECK(marks["delta of 1"] + marks["delta of 2"] == 20);
+    if (rank == 1 || rank == 2) CHECK((marks["step"] == 20 && marks["exchange"] == 10));
+    if (rank == 3) CHECK(marks["snapshot"] == int(reports[3].exchanges));
+    elastic::Seconds const& told = reports[rank].seconds;
+    CHECK(seconds[rank]["computing"] == Approx(told.computing).margin(1e-3));
+    CHECK(seconds[rank]["waiting"] == Approx(told.waiting).margin(1e-3));
+    CHECK(seconds[rank]["exchanging"] == Approx(told.exchanging).margin(1e-3));
+  }
+  CHECK(reports[1].seconds.computing > 0);
+  CHECK(reports[3].seconds.observing > 0);
 }

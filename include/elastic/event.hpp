@@ -3,8 +3,10 @@
 // nobody listens to cost nothing.
 #pragma once
 
+#include <chrono>
 #include <concepts>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string_view>
 
@@ -12,6 +14,14 @@
 #include "elastic/span.hpp"
 
 namespace elastic {
+
+/// What a rank may be doing, one thing at a time; see Seconds (report.hpp).
+enum class Doing { computing, exchanging, waiting, loading, observing };
+
+constexpr std::string_view to_string(Doing what) {
+  constexpr std::string_view names[] = {"computing", "exchanging", "waiting", "loading", "observing"};
+  return names[static_cast<int>(what)];
+}
 
 struct Bookmark;
 struct Report;
@@ -32,12 +42,14 @@ struct Step {
   long steps;
   double loss;  ///< mean over the batch
   double rate;  ///< learning rate of this step
+  double error =
+      std::numeric_limits<double>::quiet_NaN();  ///< share of the batch that the model got wrong, if it says
 };
 
 /// A worker is between two steps, before its first or behind its last: it waits for nobody, and `parameters` and
 /// `states` are those after `steps` steps. Workers of a rule without a server are all at the same place when
-/// they are told, and may use the transport's collectives there. Time that observers of this event take
-/// counts as none of the report's seconds. All of it is valid until the observer returns.
+/// they are told, and may use the transport's collectives there. All of it is valid until the
+/// observer returns.
 template <class T, class Memory = memory::Host>
 struct Turn {
   int rank;
@@ -93,6 +105,13 @@ struct Refused {
   std::uint32_t pieces;
 };
 
+/// From `begin` to `end` a rank did one thing. Told at its end, out of a destructor: an observer of it must not throw.
+struct Interval {
+  int rank;
+  Doing what;
+  std::chrono::steady_clock::time_point begin, end;
+};
+
 /// The center as it is now, to be saved: every `Plan::commit_every` seconds and at the end, on the server's
 /// thread. The values are valid until the observer returns.
 template <class T>
@@ -114,8 +133,8 @@ concept Saves = Takes<O, event::Center<float>> || Takes<O, event::Center<double>
 template <class O, class... More>
 concept Observer = Takes<O, event::Step> || Takes<O, event::Turn<float>> || Takes<O, event::Turn<double>> ||
     Takes<O, event::Exchange> || Takes<O, event::Applied> || Takes<O, event::Snapshot> ||
-    Takes<O, event::Joined> || Takes<O, event::Lost> || Takes<O, event::Refused> || Saves<O> ||
-    (Takes<O, More> || ...);
+    Takes<O, event::Joined> || Takes<O, event::Lost> || Takes<O, event::Refused> ||
+    Takes<O, event::Interval> || Saves<O> ||(Takes<O, More> || ...);
 
 /// Calls every observer that takes this event.
 template <class Event, class... Os>

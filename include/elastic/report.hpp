@@ -2,34 +2,35 @@
 // What one rank did, and where its time went.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 
+#include "elastic/event.hpp"
 #include "elastic/role.hpp"
 #include "elastic/traffic.hpp"
 
 namespace elastic {
 
-/// Seconds of one rank, by what it was doing. A worker's four add up to its time in the loop, but for the
-/// rule's own few instructions.
+/// Seconds of one rank, by what it was doing: each moment counts once. A worker's add up to its time in the loop, but
+/// for the rule's own few instructions.
 struct Seconds {
   double computing = 0;   ///< gradients and local steps
   double exchanging = 0;  ///< arithmetic of the exchange, and starting messages
   double waiting =
       0;  ///< blocked until peers have arrived and their bytes are here; a server: until somebody asks
-  double loading = 0;  ///< blocked until the next batch is ready
-};
+  double loading = 0;    ///< blocked until the next batch is ready
+  double observing = 0;  ///< what observers take: a tester's tests, a worker's validation, saving, logs
 
-/// Adds the time of its scope to one of them.
-class Stopwatch {
- public:
-  explicit Stopwatch(double& into) : into_(into), start_(std::chrono::steady_clock::now()) {}
-  Stopwatch(Stopwatch const&) = delete;
-  ~Stopwatch() { into_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
-
- private:
-  double& into_;
-  std::chrono::steady_clock::time_point start_;
+  double& of(Doing what) {
+    switch (what) {
+      case Doing::computing: return computing;
+      case Doing::exchanging: return exchanging;
+      case Doing::waiting: return waiting;
+      case Doing::loading: return loading;
+      case Doing::observing: break;
+    }
+    return observing;
+  }
+  double total() const { return computing + exchanging + waiting + loading + observing; }
 };
 
 /// The outcome of Trainer::run on this rank.

@@ -25,6 +25,7 @@
 #include "elastic/role.hpp"
 #include "elastic/shard_service.hpp"
 #include "elastic/state.hpp"
+#include "elastic/timeline.hpp"
 
 namespace elastic {
 
@@ -45,7 +46,8 @@ class Server {
         desk_(net, device, layout),
         places_(std::size_t(layout.size)),
         lineage_(plan.lineage),
-        observers_(os...) {
+        observers_(os...),
+        timeline_(net.rank(), os...) {
     lineage_.workers.resize(std::size_t(layout.size));
     committed_ = lineage_.version;
   }
@@ -81,6 +83,7 @@ class Server {
     desk_.end(lineage_.version, center);
     if (!saved_ || committed_ != lineage_.version) commit();
     report_.role = Role::server;
+    report_.seconds = timeline_.seconds();
     report_.exchanges = lineage_.version - plan_.lineage.version;
     report_.stopped = stop_requested();
     return report_;
@@ -249,7 +252,7 @@ class Server {
 
   template <class Add>
   bool attend(Add add, double limit) {
-    Stopwatch const running(report_.seconds.exchanging);
+    auto const running = timeline_.during(Doing::exchanging);
     bool moved = false;
     if constexpr (!shared) {
       try {
@@ -290,7 +293,7 @@ class Server {
 
   /// The next message. While deltas are on their way, only if it is here: they do not announce their end.
   std::optional<Envelope> next_message(bool moved) {
-    Stopwatch const idle(report_.seconds.waiting);
+    auto const idle = timeline_.during(Doing::waiting);
     try {
       if (over()) return std::nullopt;
       if (!busy()) return net_.wait_message();
@@ -373,6 +376,7 @@ class Server {
 
   template <class Event>
   void tell(Event const& e) {
+    auto const observing = timeline_.during(Doing::observing);
     std::apply([&](auto&... os) { notify(e, os...); }, observers_);
   }
 
@@ -399,6 +403,7 @@ class Server {
   std::vector<Place> places_;
   Lineage lineage_;
   std::tuple<Os&...> observers_;
+  Timeline<Os...> timeline_;
   View center_;
   std::optional<typename WindowOf<Net, shared>::type> window_;
   std::optional<Only<!shared, ShardService<Net, Dev, T>>> service_;

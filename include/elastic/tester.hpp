@@ -5,6 +5,7 @@
 #include <chrono>
 #include <optional>
 #include <thread>
+#include <tuple>
 #include <utility>
 
 #include "elastic/concepts.hpp"
@@ -13,15 +14,21 @@
 #include "elastic/plan.hpp"
 #include "elastic/report.hpp"
 #include "elastic/role.hpp"
+#include "elastic/timeline.hpp"
 
 namespace elastic {
 
-template <PointToPoint Net, Device Dev, class T>
+template <PointToPoint Net, Device Dev, class T, class... Os>
 class Tester {
  public:
   using View = Span<T, typename Dev::memory>;
-  Tester(Net& net, Layout layout, Plan const& plan, Entry entry)
-      : net_(net), layout_(layout), plan_(plan), entry_(std::move(entry)) {}
+  Tester(Net& net, Layout layout, Plan const& plan, Entry entry, Os&... os)
+      : net_(net),
+        layout_(layout),
+        plan_(plan),
+        entry_(std::move(entry)),
+        observers_(os...),
+        timeline_(net.rank(), os...) {}
 
   /// Waits for its own schedule, then fetches the center into `center`; none after the last one, which comes
   /// once training has ended.
@@ -33,7 +40,14 @@ class Tester {
       }
   }
 
+  /// Shows the observers what came.
+  void tell(event::Snapshot const& snapshot) {
+    auto const observing = timeline_.during(Doing::observing);
+    std::apply([&](Os&... os) { notify(snapshot, os...); }, observers_);
+  }
+
   Report finish() {
+    report_.seconds = timeline_.seconds();
     report_.role = Role::tester;
     report_.stopped = plan_.stop && plan_.stop->load();
     return report_;
@@ -45,7 +59,7 @@ class Tester {
   std::optional<event::Snapshot> fetch(View center) {
     if (last_) return std::nullopt;
     await_schedule();
-    Stopwatch const fetching(report_.seconds.exchanging);
+    auto const fetching = timeline_.during(Doing::exchanging);
     Request request{report_.exchanges + 1, 0, 0};
     Status status{};
     net_.send(read(as_bytes(request)), layout_.holder(), tag::pull);
@@ -72,7 +86,7 @@ class Tester {
 
   /// Until the next test is due or training has ended, whichever comes first.
   void await_schedule() {
-    Stopwatch const idle(report_.seconds.waiting);
+    auto const idle = timeline_.during(Doing::waiting);
     for (;;) {
       if (!ended_ && net_.probe()) {  // nothing but `ended` comes unasked
         net_.receive(Span<char>(), layout_.holder(), tag::ended);
@@ -90,6 +104,8 @@ class Tester {
   Layout layout_;
   Plan const& plan_;
   Entry entry_;
+  std::tuple<Os&...> observers_;
+  Timeline<Os...> timeline_;
   Report report_;
   Clock::time_point due_ = Clock::now();
   bool ended_ = false;

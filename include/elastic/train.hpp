@@ -106,9 +106,8 @@ class Trainer : Composition<Net, Rule, Dev> {
         break;
       case Role::tester:
         if constexpr (PointToPoint<Net>) {
-          Tester<Net, Dev, T> tester(net_, layout, plan, std::move(entry));
-          while (auto const snapshot = tester.next_snapshot(model.parameters()))
-            notify(*snapshot, observers...);
+          Tester<Net, Dev, T, Os...> tester(net_, layout, plan, std::move(entry), observers...);
+          while (auto const snapshot = tester.next_snapshot(model.parameters())) tester.tell(*snapshot);
           report = tester.finish();
         }
         break;

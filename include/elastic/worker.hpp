@@ -23,6 +23,7 @@
 #include "elastic/report.hpp"
 #include "elastic/role.hpp"
 #include "elastic/state.hpp"
+#include "elastic/timeline.hpp"
 
 namespace elastic {
 
@@ -45,6 +46,7 @@ class Worker {
         step_maker_(model.device(), plan.sgd, model.parameters(),
                     plan.sgd.momentum > 0 ? velocity() : View()),
         observers_(os...),
+        timeline_(net.rank(), os...),
         bookmark_(plan.from),
         step_(plan.from.steps - 1) {}
 
@@ -76,28 +78,32 @@ class Worker {
   auto allocate(std::size_t n) { return model_.device().template allocate<T>(n); }
 
   void copy(View from, View to) {
-    Stopwatch const running(report_.seconds.exchanging);
+    auto const running = timeline_.during(Doing::exchanging);
     model_.device().copy(read(from), to);
   }
   template <class F, class... S>
   void for_each(F f, S... views) {
-    Stopwatch const running(report_.seconds.exchanging);
+    auto const running = timeline_.during(Doing::exchanging);
     model_.device().for_each(f, views...);
   }
 
   /// The gradient of the next batch, taken where the local step wants it (Nesterov looks ahead).
   void compute_gradient() {
     auto const& batch = load();
-    Stopwatch const running(report_.seconds.computing);
-    step_maker_.look_ahead();
-    report_.loss = double(model_.gradient(batch));
+    event::Step done{net_.rank(), step_, plan_.steps, 0, rate()};
+    {
+      auto const running = timeline_.during(Doing::computing);
+      step_maker_.look_ahead();
+      done.loss = report_.loss = double(model_.gradient(batch));
+      if constexpr (requires { model_.training_error(); }) done.error = model_.training_error();
+    }
     bookmark_.epoch_loss += report_.loss;
-    tell(event::Step{net_.rank(), step_, plan_.steps, report_.loss, rate()});
+    tell(done);
   }
 
   /// The local step: x moves along the gradient; a device of its own pace may still be at it when this returns.
   void apply_gradient() {
-    Stopwatch const running(report_.seconds.computing);
+    auto const running = timeline_.during(Doing::computing);
     for_groups([&](ParameterGroup const& group) { step_maker_.apply(gradients(), rate(), group); });
     ++report_.steps;
   }
@@ -109,7 +115,7 @@ class Worker {
       throw ConfigError(
           "velocities are summed with heavy-ball momentum only; set momentum_kind to heavy_ball, or average "
           "gradients");
-    Stopwatch const running(report_.seconds.computing);
+    auto const running = timeline_.during(Doing::computing);
     View const v = velocity();
     optimizer::LocalStep<Dev, T> step(model_.device(), plan_.sgd, parameters(), v);
     for_groups([&](ParameterGroup const& group) { step.accumulate(gradients(), rate(), group); });
@@ -122,7 +128,7 @@ class Worker {
 
   /// The same while the caller goes on; wait() on what it returns.
   [[nodiscard("wait() on it")]] auto start_all_reduce(View x) requires Collective<Net> {
-    Stopwatch const running(report_.seconds.exchanging);
+    auto const running = timeline_.during(Doing::exchanging);
     auto travelling = net_.start_all_reduce(x);
     return Exchange<decltype(travelling)>(*this, std::move(travelling));
   }
@@ -133,7 +139,7 @@ class Worker {
   void exchange(Move move, Add add, View x, double limit) requires PointToPoint<Net> {
     std::uint32_t refused = 0;
     if constexpr (shared) {
-      Stopwatch const running(report_.seconds.exchanging);
+      auto const running = timeline_.during(Doing::exchanging);
       refused = settle(window().exchange(move, add, x, View(), limit));
     } else {
       constexpr std::uint32_t ahead =
@@ -141,7 +147,7 @@ class Worker {
       await([&] {
         client().start(step_, report_.loss, ahead);
         client().finish([&](View shard, std::size_t first) {
-          Stopwatch const running(report_.seconds.exchanging);
+          auto const running = timeline_.during(Doing::exchanging);
           model_.device().for_each(move, shard, x.part(first, shard.size()), shard);
         });
       });
@@ -154,7 +160,7 @@ class Worker {
   template <class Move, class Add>
   [[nodiscard("take its deltas()")]] auto start_exchange(Move move, Add add, View x,
                                                          double limit) requires PointToPoint<Net> {
-    Stopwatch const running(report_.seconds.exchanging);
+    auto const running = timeline_.during(Doing::exchanging);
     if (!before_) before_.emplace(allocate(x.size()));
     if constexpr (shared) {
       std::uint32_t const refused = settle(window().exchange(move, add, x, before_->span(), limit));
@@ -169,7 +175,7 @@ class Worker {
       auto finish_it = [this, move] {
         await([&] {
           client().finish([&](View shard, std::size_t first) {
-            Stopwatch const computing(report_.seconds.exchanging);
+            auto const computing = timeline_.during(Doing::exchanging);
             model_.device().for_each(move, shard, before_->span().part(first, shard.size()), shard);
           });
         });
@@ -184,7 +190,7 @@ class Worker {
   void publish([[maybe_unused]] View center) {
     if constexpr (PointToPoint<Net>) {
       if (layout_.testers == 0 || net_.rank() != layout_.holder()) return;
-      Stopwatch const running(report_.seconds.exchanging);
+      auto const running = timeline_.during(Doing::exchanging);
       published_ = center;
       if (!desk_) desk_.emplace(net_, model_.device(), layout_);
       try {
@@ -210,6 +216,7 @@ class Worker {
       }
     }
     report_.role = Role::worker;
+    report_.seconds = timeline_.seconds();
     return report_;
   }
 
@@ -289,18 +296,16 @@ class Worker {
   /// Waiting is what finish() takes, but for the arithmetic in it.
   template <class F>
   void await(F finish) {
-    double const arithmetic = report_.seconds.exchanging;
-    waited_ = 0;
+    double const before = timeline_.seconds().waiting;
     {
-      Stopwatch const waiting(waited_);
+      auto const waiting = timeline_.during(Doing::waiting);
       finish();
     }
-    waited_ -= report_.seconds.exchanging - arithmetic;
-    report_.seconds.waiting += waited_;
+    waited_ = timeline_.seconds().waiting - before;
   }
 
   auto const& load() {
-    Stopwatch const loading(report_.seconds.loading);
+    auto const loading = timeline_.during(Doing::loading);
     return data_.next();
   }
 
@@ -350,6 +355,7 @@ class Worker {
     using Turn = event::Turn<T, Memory>;
     if constexpr ((Takes<Os, Turn> || ...)) {
       bookmark_.steps = step_ + 1;
+      report_.seconds = timeline_.seconds();
       auto const states = states_.all();
       tell(Turn{net_.rank(), step_ + 1, last, read(parameters()), states, bookmark_, report_});
     }
@@ -357,6 +363,7 @@ class Worker {
 
   template <class Event>
   void tell(Event const& e) {
+    auto const observing = timeline_.during(Doing::observing);
     std::apply([&](auto&... os) { notify(e, os...); }, observers_);
   }
 
@@ -369,6 +376,7 @@ class Worker {
   Plan const& plan_;
   optimizer::LocalStep<Dev, T> step_maker_;
   std::tuple<Os&...> observers_;
+  Timeline<Os...> timeline_;
   Report report_;
   Bookmark bookmark_;
   long step_;

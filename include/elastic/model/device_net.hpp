@@ -94,6 +94,9 @@ class DeviceNet {
     return run(Pass::train, count, feed_.put(device_, kit_, Pass::train, samples, generator_)).loss();
   }
 
+  /// The share of the last gradient's batch that was classified wrongly, 0 ... 1.
+  double training_error() const { return training_error_; }
+
   /// Copies a batch to the device, to be used any number of times. Throws DataError for one that does not fit.
   Loaded load(Batch const& samples) {
     check_batch(samples, architecture_.input(), max_batch_);
@@ -177,6 +180,7 @@ class DeviceNet {
     arrived.wait();
     predicted_ = count;
     for (std::size_t i = 0; i < count; ++i) predictions_[i] = static_cast<int>(home[loss_.head + i]);
+    if (trains) training_error_ = 1 - home[1] / static_cast<double>(count);
     return {.loss_sum = home[0],
             .correct = static_cast<long>(home[1]),
             .top5 = trains ? 0 : static_cast<long>(home[2]),
@@ -210,6 +214,7 @@ class DeviceNet {
   float* logits_ = nullptr;
   std::vector<int> predictions_;
   std::size_t predicted_ = 0;
+  double training_error_ = 1;
 };
 
 }  // namespace elastic::model

@@ -79,8 +79,12 @@ class Net {
   double gradient(Batch const& samples) {
     Evaluation const result = run(Pass::train, samples);
     engine_.backward();
+    training_error_ = 1 - result.accuracy();
     return result.loss();
   }
+
+  /// The share of the last gradient's batch that was classified wrongly, 0 ... 1.
+  double training_error() const { return training_error_; }
 
   /// Loss and hits without dropout, batch normalization with the statistics of recompute_statistics().
   /// Leaves gradients() alone. Throws DataError for a batch that does not fit and ConfigError where the net
@@ -137,6 +141,7 @@ class Net {
   std::vector<RunningMoments> statistics_;
   std::vector<int> predictions_;
   std::size_t predicted_ = 0;
+  double training_error_ = 1;
 };
 
 }  // namespace elastic::model

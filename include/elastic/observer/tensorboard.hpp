@@ -5,7 +5,6 @@
 
 #include <unistd.h>
 
-#include <array>
 #include <atomic>
 #include <bit>
 #include <boost/crc.hpp>
@@ -19,6 +18,7 @@
 
 #include "elastic/event.hpp"
 #include "elastic/observer/detail/append_file.hpp"
+#include "elastic/observer/detail/this_process.hpp"
 
 namespace elastic::observer {
 
@@ -40,7 +40,7 @@ class TensorBoard {
       : options_(options),
         file_("TensorBoard file", (std::filesystem::create_directories(folder), folder / file_name())) {
     Message version;
-    version.add(1, now());
+    version.add(1, detail::unix_time());
     version.add(3, "brain.Event:2");
     record(version.bytes);
   }
@@ -51,7 +51,7 @@ class TensorBoard {
     point.add(1, tag);
     point.add(2, static_cast<float>(value));
     summary.add(1, point.bytes);
-    event.add(1, now());
+    event.add(1, detail::unix_time());
     event.add(2, step);
     event.add(5, summary.bytes);
     record(event.bytes);
@@ -119,10 +119,6 @@ class TensorBoard {
     }
   };
 
-  static double now() {
-    return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-  }
-
   static std::string little_endian(std::uint64_t bits, int width) {
     std::string bytes;
     for (int i = 0; i < width; ++i) bytes += static_cast<char>(bits >> (8 * i));
@@ -132,10 +128,8 @@ class TensorBoard {
   /// events.out.tfevents.<unix time>.<host>.<process>.<n>: TensorBoard looks for the first part.
   static std::string file_name() {
     static std::atomic<int> files{0};
-    std::array<char, 256> host{};
-    ::gethostname(host.data(), host.size() - 1);
-    return "events.out.tfevents." + std::to_string(static_cast<long>(now())) + "." + host.data() + "." +
-           std::to_string(::getpid()) + "." + std::to_string(files++);
+    return "events.out.tfevents." + std::to_string(static_cast<long>(detail::unix_time())) + "." +
+           detail::host_name() + "." + std::to_string(::getpid()) + "." + std::to_string(files++);
   }
 
   /// A TFRecord: length, its checksum, the bytes, their checksum.
