@@ -4,54 +4,17 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include "elastic/data/image_set.hpp"
+#include "elastic/data/image_store.hpp"
+#include "elastic/data/normalization.hpp"
 #include "elastic/data/shard.hpp"
 #include "elastic/error.hpp"
 
 namespace elastic::data {
-
-/// Mean and standard deviation of each channel, in units of full scale (a byte of 255 is 1). A pixel becomes
-/// `(byte / 255 - mean) / deviation`.
-struct Normalization {
-  std::vector<float> mean;
-  std::vector<float> deviation;
-};
-
-/// Measures the normalization of `set`; take it from the training set and use it for every set. The sums are
-/// exact, so every rank gets the same bits. A channel that never changes gets a deviation of 1. Throws
-/// ConfigError for an empty set.
-inline Normalization normalization(ImageSet const& set) {
-  if (set.count == 0) throw ConfigError("normalization: the image set is empty");
-  auto const channels = static_cast<std::size_t>(set.channels);
-  std::size_t const plane = set.image_bytes() / channels;
-  std::vector<std::uint64_t> sums(channels), squares(channels);
-  for (std::size_t i = 0; i < set.count * channels; ++i) {
-    std::uint8_t const* const pixel = set.pixels.data() + i * plane;
-    std::uint64_t sum = 0, square = 0;
-    for (std::size_t k = 0; k < plane; ++k) {
-      std::uint32_t const value = pixel[k];
-      sum += value;
-      square += value * value;
-    }
-    sums[i % channels] += sum;
-    squares[i % channels] += square;
-  }
-  Normalization result;
-  for (std::size_t c = 0; c < channels; ++c) {
-    double const n = static_cast<double>(set.count * plane);
-    double const mean = static_cast<double>(sums[c]) / n;
-    double const variance = static_cast<double>(squares[c]) / n - mean * mean;
-    result.mean.push_back(static_cast<float>(mean / 255));
-    result.deviation.push_back(variance > 1e-9 ? static_cast<float>(std::sqrt(variance) / 255) : 1.0f);
-  }
-  return result;
-}
 
 /// Which part of an image: rows and columns of the image that the crop begins at, negative where it begins
 /// in the padding; mirrored left to right if `flip`.
@@ -61,41 +24,42 @@ struct View {
   bool flip = false;
 };
 
-/// Cuts normalized views of one size out of the images of one set, which must outlive it.
+/// Cuts normalized views of one size out of images of one size.
 class Cutter {
  public:
   /// Views are `crop` x `crop`, or as large as the image if `crop` is 0; they may reach `pad` pixels over
   /// each edge, where the bytes count as 0. Throws ConfigError if that is too small for the crop, if the
-  /// normalization has other channels, or if the vectors of the set do not have the sizes it states.
-  Cutter(ImageSet const& set, Normalization const& normal, int crop, int pad)
-      : set_(set),
+  /// normalization is not one of such images, or for a set that check_store refuses.
+  template <ImageStore Set>
+  Cutter(Set const& set, Normalization const& normal, int crop, int pad)
+      : channels_(set.channels),
+        rows_(set.height),
+        columns_(set.width),
         height_(crop == 0 ? set.height : crop),
         width_(crop == 0 ? set.width : crop),
         pad_(pad),
-        value_(normal.mean.size()) {
-    auto const channels = static_cast<std::size_t>(set.channels);
-    if (set.channels < 1 || set.height < 1 || set.width < 1 || set.labels.size() != set.count ||
-        set.pixels.size() != set.count * set.image_bytes()) {
-      throw ConfigError("image set: " + std::to_string(set.pixels.size()) + " pixels and " +
-                        std::to_string(set.labels.size()) + " labels do not make " +
-                        std::to_string(set.count) + " images of " +
-                        shape(set.channels, set.height, set.width));
-    }
-    if (normal.mean.size() != channels || normal.deviation.size() != channels) {
+        value_(normal.mean.size()),
+        mean_(normal.mean_image.size()) {
+    check_store(set);
+    auto const channels = static_cast<std::size_t>(channels_);
+    if (normal.mean.size() != channels || normal.deviation.size() != channels)
       throw ConfigError("normalization: " + std::to_string(normal.mean.size()) + " channels for images of " +
-                        shape(set.channels, set.height, set.width));
-    }
-    if (crop < 0 || pad < 0 || pad > 1 << 15 || height_ > set.height + 2 * pad ||
-        width_ > set.width + 2 * pad) {
+                        shape_of(set));
+    if (!mean_.empty() && mean_.size() != image_bytes(set))
+      throw ConfigError("normalization: a mean image of " + std::to_string(mean_.size()) +
+                        " values for images of " + shape_of(set));
+    if (!mean_.empty() && pad != 0)
+      throw ConfigError("augmentation: a mean image has no values for a padding");
+    if (crop < 0 || pad < 0 || pad > 1 << 15 || height_ > rows_ + 2 * pad || width_ > columns_ + 2 * pad)
       throw ConfigError("augmentation: a crop of " + std::to_string(crop) + " with a padding of " +
-                        std::to_string(pad) + " does not fit images of " +
-                        shape(set.channels, set.height, set.width));
-    }
+                        std::to_string(pad) + " does not fit images of " + shape_of(set));
     for (std::size_t c = 0; c < channels; ++c) {
-      for (int byte = 0; byte < 256; ++byte) {
-        value_[c][static_cast<std::size_t>(byte)] =
-            static_cast<float>((byte / 255.0 - double{normal.mean[c]}) / double{normal.deviation[c]});
-      }
+      double const mean = mean_.empty() ? double{normal.mean[c]} : 0, deviation = double{normal.deviation[c]};
+      for (int byte = 0; byte < 256; ++byte)
+        value_[c][static_cast<std::size_t>(byte)] = static_cast<float>((byte / 255.0 - mean) / deviation);
+      std::size_t const plane = mean_.size() / channels;
+      for (std::size_t k = c * plane; k < (c + 1) * plane; ++k)
+        mean_[k] = static_cast<float>(double{normal.mean_image[k]} / deviation);
     }
   }
 
@@ -104,8 +68,7 @@ class Cutter {
 
   /// The view of an evaluation: centered, not flipped.
   View center() const {
-    return {(set_.height + 2 * pad_ - height_) / 2 - pad_, (set_.width + 2 * pad_ - width_) / 2 - pad_,
-            false};
+    return {(rows_ + 2 * pad_ - height_) / 2 - pad_, (columns_ + 2 * pad_ - width_) / 2 - pad_, false};
   }
 
   /// The view of a training step: any place with equal probability, and flipped half of the time if `flip`.
@@ -113,43 +76,44 @@ class Cutter {
     auto const place = [&](int size, int crop) {
       return static_cast<int>(random.below(static_cast<std::uint64_t>(size + 2 * pad_ - crop + 1))) - pad_;
     };
-    int const top = place(set_.height, height_);
-    int const left = place(set_.width, width_);
+    int const top = place(rows_, height_);
+    int const left = place(columns_, width_);
     return {top, left, flip && random.below(2) == 1};
   }
 
-  /// Writes channels x height() x width() values of image `index` to `out`.
-  void cut(std::size_t index, View view, float* out) const {
-    std::uint8_t const* const image = set_.pixels.data() + index * set_.image_bytes();
+  /// Writes channels x height() x width() values of `image`, which points at channels x height x width bytes,
+  /// to `out`.
+  void cut(std::uint8_t const* image, View view, float* out) const {
     int const first = std::clamp(-view.left, 0, width_);  // columns first ... last-1 lie inside the image
-    int const last = std::clamp(set_.width - view.left, first, width_);
-    for (int c = 0; c < set_.channels; ++c) {
+    int const last = std::clamp(columns_ - view.left, first, width_);
+    for (int c = 0; c < channels_; ++c) {
       float const* const value = value_[static_cast<std::size_t>(c)].data();
       for (int y = 0; y < height_; ++y, out += width_) {
         int const row = view.top + y;
-        if (row < 0 || row >= set_.height) {
+        if (row < 0 || row >= rows_) {
           std::fill_n(out, width_, value[0]);
           continue;
         }
-        std::uint8_t const* const from = image + (std::ptrdiff_t{c} * set_.height + row) * set_.width;
+        std::ptrdiff_t const begin = (std::ptrdiff_t{c} * rows_ + row) * columns_ + view.left;
         std::fill(out, out + first, value[0]);
-        for (int x = first; x < last; ++x) out[x] = value[from[view.left + x]];
+        for (int x = first; x < last; ++x) out[x] = value[image[begin + x]];
         std::fill(out + last, out + width_, value[0]);
+        if (!mean_.empty())
+          for (int x = 0; x < width_; ++x) out[x] -= mean_[static_cast<std::size_t>(begin + x)];
         if (view.flip) std::reverse(out, out + width_);
       }
     }
   }
 
  private:
-  static std::string shape(int channels, int height, int width) {
-    return std::to_string(channels) + " x " + std::to_string(height) + " x " + std::to_string(width);
-  }
-
-  ImageSet const& set_;
+  int channels_;
+  int rows_;  // of the image, like columns_; height_ and width_ are the view's
+  int columns_;
   int height_;
   int width_;
   int pad_;
   std::vector<std::array<float, 256>> value_;  // of each byte in each channel: the same bits under any flags
+  std::vector<float> mean_;                    // what the mean image takes from that
 };
 
 }  // namespace elastic::data

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// What feeds a training loop: an endless stream of this rank's batches, prepared by a thread of its own while
+// What feeds a training loop: an endless stream of this rank's batches, prepared by threads of its own while
 // the model computes; and a plain pass over a set for evaluation.
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
@@ -12,30 +13,47 @@
 #include <functional>
 #include <limits>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "elastic/data/augment.hpp"
-#include "elastic/data/image_set.hpp"
+#include "elastic/data/detail/crew.hpp"
+#include "elastic/data/image_store.hpp"
+#include "elastic/data/sampler.hpp"
 #include "elastic/data/shard.hpp"
 #include "elastic/error.hpp"
 #include "elastic/model/batch.hpp"
 
 namespace elastic::data {
 
+/// What is cropped and flipped alike.
+enum class Augment {
+  image,  ///< nothing: each image has a view of its own
+  batch   ///< the images of a batch, as the first ancestor does
+};
+
+constexpr auto names(Augment) {
+  return std::array{std::pair{std::string_view("image"), Augment::image},
+                    std::pair{std::string_view("batch"), Augment::batch}};
+}
+
 /// How a training stream is cut and ordered.
 struct BatchOptions {
-  int batch = 128;          ///< images in each batch, at least 1
-  int rank = 0;             ///< 0 ... ranks-1
-  int ranks = 1;            ///< how many share the set; at most as many as it has images
-  std::uint64_t seed = 1;   ///< the same on every rank, or epochs overlap
-  int crop = 0;             ///< side of the square crop in pixels; 0: the whole image
-  int pad = 0;              ///< pixels of zeros around the image that a crop may reach into
-  bool flip = false;        ///< mirror half of the images left to right
-  bool shuffle = true;      ///< false: the order of the files
-  int prefetch = 1;         ///< batches prepared ahead by the thread; 0: next() prepares them, no thread
+  int batch = 128;         ///< images in each batch, at least 1
+  int rank = 0;            ///< 0 ... ranks-1
+  int ranks = 1;           ///< how many share the set; at most as many as it has images
+  std::uint64_t seed = 1;  ///< the same on every rank, or epochs overlap
+  int crop = 0;            ///< side of the square crop in pixels; 0: the whole image
+  int pad = 0;             ///< pixels of zeros around the image that a crop may reach into
+  bool flip = false;       ///< mirror half of the images left to right
+  Augment augment = Augment::image;
+  Sampler sampler = Sampler::permutation;
+  int prefetch = 1;         ///< batches prepared ahead by a thread; 0: next() prepares them
+  int loaders = 1;          ///< threads that read and cut the images of a batch, at least 1
   std::uint64_t start = 0;  ///< samples of this rank's stream to skip: where a resumed run goes on
   std::function<void(model::Batch&)> transform = {};  ///< called on every batch before it is handed out
 };
@@ -43,9 +61,9 @@ struct BatchOptions {
 namespace detail {
 
 /// Gives `batch` room for `count` images of the cutter's size.
-inline void shape_batch(model::Batch& batch, ImageSet const& set, Cutter const& cutter, int count) {
+inline void shape_batch(model::Batch& batch, int channels, Cutter const& cutter, int count) {
   batch.count = count;
-  batch.channels = set.channels;
+  batch.channels = channels;
   batch.height = cutter.height();
   batch.width = cutter.width();
   batch.images.resize(static_cast<std::size_t>(count) * batch.image_size());
@@ -56,36 +74,41 @@ inline void check_batch_size(int batch) {
   if (batch < 1) throw ConfigError("batch size: expected at least 1, found " + std::to_string(batch));
 }
 
+inline void check_loaders(int loaders) {
+  if (loaders < 1 || loaders > 1024)
+    throw ConfigError("loaders: expected 1 ... 1024 threads, found " + std::to_string(loaders));
+}
+
 }  // namespace detail
 
 /// An endless stream of full batches over this rank's part of a set: a DataSource.
 ///
-/// Every epoch has one order common to all ranks, of which each takes its part; over all ranks each sample is
-/// used once an epoch, whatever the number of ranks, and a batch may hold the end of one epoch and the
-/// beginning of the next. Crop and flip of a sample depend on (seed, epoch, sample) alone. The stream is a
-/// pure function of set and options: neither threads nor `prefetch` change a bit of it.
+/// What a rank reads when is the sampler's: with the standard one, over all ranks each sample is used once an
+/// epoch, whatever the number of ranks. A batch may hold the end of one epoch and the beginning of the next.
+/// The stream is a pure function of set and options: neither `prefetch` nor `loaders` change a bit of it.
+template <ImageStore Set>
 class Batches {
  public:
   /// Keeps a reference to `set`. Throws ConfigError for options that cannot work, naming them.
-  Batches(ImageSet const& set, Normalization const& normal, BatchOptions options)
+  Batches(Set const& set, Normalization const& normal, BatchOptions options)
       : set_(set),
         options_(std::move(options)),
         cutter_(set, normal, options_.crop, options_.pad),
-        shard_(shard(set.count, options_.rank, options_.ranks)) {
+        order_(set, options_.sampler, options_.seed, options_.rank, options_.ranks),
+        position_(options_.start) {
     detail::check_batch_size(options_.batch);
+    detail::check_loaders(options_.loaders);
     if (options_.prefetch < 0) {
       throw ConfigError("prefetch: expected 0 or more batches, found " + std::to_string(options_.prefetch));
     }
-    if (set.count < static_cast<std::size_t>(options_.ranks)) {  // the same answer on every rank
-      throw ConfigError("data: " + std::to_string(set.count) + " images cannot feed " +
-                        std::to_string(options_.ranks) + " ranks");
-    }
-    position_ = options_.start;
+    crew_.emplace(options_.loaders);
+    scratch_.resize(static_cast<std::size_t>(options_.loaders));
+    picks_.resize(static_cast<std::size_t>(options_.batch));
     ring_.resize(static_cast<std::size_t>(options_.prefetch) + 1);
-    for (model::Batch& batch : ring_) detail::shape_batch(batch, set_, cutter_, options_.batch);
+    for (model::Batch& batch : ring_) detail::shape_batch(batch, set_.channels, cutter_, options_.batch);
     if (options_.prefetch > 0) thread_ = std::thread([this] { prefetch(); });
   }
-  Batches(ImageSet&&, Normalization const&, BatchOptions) = delete;  // the set must outlive the stream
+  Batches(Set&&, Normalization const&, BatchOptions) = delete;  // the set must outlive the stream
   Batches(Batches const&) = delete;
   Batches& operator=(Batches const&) = delete;
 
@@ -128,7 +151,7 @@ class Batches {
   }
 
   /// Passes over this rank's part of the set that are complete.
-  std::uint64_t epoch() const { return samples() / shard_.count; }
+  std::uint64_t epoch() const { return samples() / order_.per_epoch(); }
 
   /// Seconds that next() spent waiting for (or, without a thread, preparing) batches.
   double waited_seconds() const { return waited_.count(); }
@@ -160,31 +183,40 @@ class Batches {
   }
 
   void fill(model::Batch& batch) {
-    std::size_t const image = batch.image_size();
-    for (std::size_t i = 0; i < batch.labels.size(); ++i, ++position_) {
-      std::uint64_t const epoch = position_ / shard_.count;
-      std::size_t const place = shard_.first + position_ % shard_.count;
-      if (options_.shuffle && (order_.empty() || epoch != order_epoch_)) {
-        order_ = epoch_order(set_.count, options_.seed, epoch);
-        order_epoch_ = epoch;
-      }
-      std::size_t const sample = options_.shuffle ? order_[place] : place;
-      Random random(options_.seed, epoch, sample + 1);  // index 0 is the shuffle's
-      cutter_.cut(sample, cutter_.random(random, options_.flip), batch.images.data() + i * image);
-      batch.labels[i] = set_.labels[sample];
+    // The stream of this generator is one that no epoch has: they count from 0.
+    Random common(options_.seed, ~std::uint64_t{0} - 1 - static_cast<std::uint64_t>(options_.rank),
+                  position_);
+    View const view = cutter_.random(common, options_.flip);
+    for (std::size_t i = 0; i < picks_.size(); ++i) {
+      Draw draw = order_.at(position_ + i);
+      picks_[i] = {draw.sample,
+                   options_.augment == Augment::batch ? view : cutter_.random(draw.random, options_.flip)};
     }
+    std::size_t const image = batch.image_size();
+    crew_->run(picks_.size(), [&](std::size_t i, std::size_t member) {
+      cutter_.cut(set_.image(picks_[i].sample, scratch_[member]), picks_[i].view,
+                  batch.images.data() + i * image);
+      batch.labels[i] = set_.label(picks_[i].sample);
+    });
     if (options_.transform) options_.transform(batch);
+    position_ += picks_.size();
   }
 
-  ImageSet const& set_;
+  struct Pick {
+    std::size_t sample;
+    View view;
+  };
+
+  Set const& set_;
   BatchOptions options_;
   Cutter cutter_;
-  Shard shard_;
   std::vector<model::Batch> ring_;  // the one the caller reads and the ones being prepared
 
-  std::uint64_t position_ = 0;  // these three belong to whoever fills
-  std::uint64_t order_epoch_ = 0;
-  std::vector<std::uint32_t> order_;
+  SampleOrder order_;  // these five belong to whoever fills
+  std::uint64_t position_;
+  std::vector<Pick> picks_;
+  std::optional<detail::Crew> crew_;
+  std::vector<std::vector<std::uint8_t>> scratch_;  // one a loader
 
   std::chrono::duration<double> waited_{0};
   std::mutex mutex_;
@@ -203,27 +235,32 @@ struct PassOptions {
   int pad = 0;      ///< pixels of zeros around the image, for a crop larger than it
   std::size_t first = 0;
   std::size_t count = std::numeric_limits<std::size_t>::max();  ///< at most; what the set has from `first`
+  int loaders = 1;  ///< threads that read and cut the images of a batch, at least 1
 };
 
 /// Calls `f(model::Batch const&)` on batch after batch of `set`, each image once. Throws ConfigError for
 /// options that cannot work; a `first` behind the end is one of them.
-template <class F>
-void for_each_batch(ImageSet const& set, Normalization const& normal, PassOptions const& options, F&& f) {
+template <ImageStore Set, class F>
+void for_each_batch(Set const& set, Normalization const& normal, PassOptions const& options, F&& f) {
   detail::check_batch_size(options.batch);
+  detail::check_loaders(options.loaders);
   if (options.first > set.count) {
     throw ConfigError("evaluation: image " + std::to_string(options.first) + " of " +
                       std::to_string(set.count) + " does not exist");
   }
   Cutter const cutter(set, normal, options.crop, options.pad);
-  std::size_t const end = options.first + std::min(options.count, set.count - options.first);
+  detail::Crew crew(options.loaders);
+  std::vector<std::vector<std::uint8_t>> scratch(static_cast<std::size_t>(options.loaders));
+  std::size_t const end = options.first + std::min<std::size_t>(options.count, set.count - options.first);
   model::Batch batch;
   for (std::size_t i = options.first; i < end; i += static_cast<std::size_t>(batch.count)) {
     std::size_t const size = std::min(static_cast<std::size_t>(options.batch), end - i);
-    detail::shape_batch(batch, set, cutter, static_cast<int>(size));
-    for (std::size_t k = 0; k < size; ++k) {
-      cutter.cut(i + k, cutter.center(), batch.images.data() + k * batch.image_size());
-      batch.labels[k] = set.labels[i + k];
-    }
+    detail::shape_batch(batch, set.channels, cutter, static_cast<int>(size));
+    crew.run(size, [&](std::size_t k, std::size_t member) {
+      cutter.cut(set.image(i + k, scratch[member]), cutter.center(),
+                 batch.images.data() + k * batch.image_size());
+      batch.labels[k] = set.label(i + k);
+    });
     f(std::as_const(batch));
   }
 }
