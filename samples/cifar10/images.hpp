@@ -82,7 +82,7 @@ class SmallImages final : public Task {
   std::size_t count(elastic::data::Split split) const override { return set(split).count; }
   std::vector<std::string> const& class_names() const override { return test_.class_names; }
   std::unique_ptr<Stream> stream(StreamOptions const& o) const override {
-    return std::make_unique<StreamOf<elastic::data::Batches>>(
+    return std::make_unique<StreamOf<elastic::data::Batches<elastic::data::ImageSet>>>(
         train_, normal_,
         elastic::data::BatchOptions{.batch = o.batch,
                                     .rank = o.rank,
