@@ -4,7 +4,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdint>
+#include <latch>
 #include <map>
 #include <mutex>
 #include <random>
@@ -195,4 +197,53 @@ TEST_CASE(
   CHECK(answer[0] + answer[1] == done);  // every exchange is in the center or known to be lost
   CHECK(answer[0] > double(last));
   CHECK(answer[2] == 1);
+}
+
+TEST_CASE("a server knows how stale each delta is, and how far a worker was from the center") {
+  constexpr long others = 5;
+  auto const x = whole_numbers<float>(size, 50);
+  double norm = 0;
+  for (float const value : x) norm += double(value) * double(value);
+  norm = std::sqrt(norm);
+  for (auto const order : {rule::Order::jacobi, rule::Order::post_step}) {
+    std::latch begun(1), moved(1);
+    std::vector<event::Applied> of_first, of_second;
+    support::run_threads(3, support::tcp_maker(3, std::chrono::seconds(20)), [&](Tcp& net) {
+      bool const first = net.rank() == 1;
+      device::Cpu cpu;
+      model::Quadratic<float> model(cpu, size, 0.5f);
+      data::Noise<float> noise(size, 0, 1);
+      if (first)
+        exact::set(model.parameters(), x);  // the others are at 0, and so is the center until the first moves
+      auto const on_step = [&](event::Step const& e) {
+        if (e.step > 0) return;
+        if (e.rank == 1) begun.count_down(), moved.wait();
+        if (e.rank == 2) begun.wait();
+      };
+      auto const on_applied = [&](event::Applied const& e) {
+        (e.worker == 1 ? of_first : of_second).push_back(e);
+        if (e.version == others) moved.count_down();
+      };
+      Trainer<Tcp, rule::AsyncEasgd, device::Cpu> trainer(net, {.alpha = .25, .period = 1, .order = order},
+                                                          cpu);
+      trainer.run(model, noise,
+                  {.steps = first ? 2 : others,
+                   .sgd = {.learning_rate = 1},
+                   .distance_every = first ? 1e-9 : 0,
+                   .same_start = false},
+                  on_step, on_applied);
+      return std::vector<double>{};
+    });
+    REQUIRE(of_first.size() == 2);
+    REQUIRE(of_second.size() == others);
+    for (auto const& e : of_second) {
+      CHECK(e.staleness == 0);
+      CHECK(std::isnan(e.distance));  // it was not asked to measure
+    }
+    bool const early = order == rule::Order::jacobi;  // it asked for the center before the others moved it
+    CHECK(of_first[0].staleness <= (early ? others : 0));
+    CHECK(of_first[0].staleness >= (early ? 1 : 0));
+    CHECK(of_first[1].staleness == 0);
+    CHECK(of_first[1].distance == Approx((early ? 1 : 0.5) * norm).epsilon(1e-6));  // in the exchange before
+  }
 }

@@ -40,13 +40,14 @@ class CenterClient {
 
   /// Begins an exchange: asks for the first `ahead` shards, which arrive while the caller goes on. What is
   /// left of the last exchange has been sent when this returns.
-  void start(long step, double loss, std::uint32_t ahead) {
+  void start(long step, double loss, double distance, std::uint32_t ahead) {
     ahead = std::min(ahead, shards_.count());
     insist([&] { flush(); });
     reserve(ahead);
     ++sequence_;
     step_ = step;
     loss_ = loss;
+    distance_ = distance;
     asked_ = computed_ = 0;
     status_here_ = false;
     insist([&] { ask(); });
@@ -113,7 +114,7 @@ class CenterClient {
     std::uint32_t const room = ahead_ == shards_.count() ? ahead_ : computed_ < 1 ? ahead_ : ahead_ / 2 + 1;
     std::uint32_t const until = std::min(shards_.count(), computed_ + room);
     if (until <= asked_) return;
-    Ask message{sequence_, asked_, until, until > ahead_ ? until - ahead_ : 0, 0, step_, loss_};
+    Ask message{sequence_, asked_, until, until > ahead_ ? until - ahead_ : 0, 0, step_, loss_, distance_};
     if (asked_ == 0) {
       status_arriving_.emplace(net_.start_receive(as_bytes(arriving_status_), server_, tag::status));
     }
@@ -184,7 +185,7 @@ class CenterClient {
     asked_ = computed_;
     if (computed_ == 0) status_here_ = false;
     if (exchange == 0 || welcome.sequence > exchange || (welcome.sequence == exchange && had == have)) return;
-    Ask const message{exchange, 0, 0, from, 1, step_, loss_};
+    Ask const message{exchange, 0, 0, from, 1, step_, loss_, distance_};
     net_.send(read(as_bytes(const_cast<Ask&>(message))), server_, tag::ask);
     for (std::uint32_t shard = from; shard < have; ++shard) push(shard);
   }
@@ -199,7 +200,7 @@ class CenterClient {
 
   std::uint64_t sequence_ = 0;
   long step_ = 0;
-  double loss_ = 0;
+  double loss_ = 0, distance_ = 0;
   std::uint32_t ahead_ = 0;     // slots
   std::uint32_t asked_ = 0;     // shards of this exchange that have been asked for,
   std::uint32_t computed_ = 0;  // and whose delta has been computed

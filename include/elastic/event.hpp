@@ -74,7 +74,10 @@ struct Applied {
   long step;
   double loss;
   std::uint64_t version;
-  std::uint64_t sequence = 0;  ///< of the worker's own exchanges, from 1
+  std::uint64_t sequence = 0;   ///< of the worker's own exchanges, from 1
+  std::uint64_t staleness = 0;  ///< deltas of others that were added after the worker had read the center
+  double distance =
+      std::numeric_limits<double>::quiet_NaN();  ///< || x - center ||, if Plan::distance_every asks for it
 };
 
 /// A tester's model now holds the center as it was after `version` exchanges; `last` if training has ended.

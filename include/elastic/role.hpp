@@ -82,6 +82,7 @@ struct Ask {
   std::uint32_t resume;  ///< 1: its next delta is that of shard `sent`, whatever the server has; see Welcome
   std::int64_t step;
   double loss;
+  double distance;  ///< || x - center || when it was last measured; not a number: never
 };
 
 /// A worker that wants to take part, or to take part again; followed by `terms` bytes of text.

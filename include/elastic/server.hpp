@@ -232,16 +232,17 @@ class Server {
     Ask ask{};
     net_.receive(as_bytes(ask), worker, tag::ask);
     progress(worker).sequence = ask.sequence;
-    applied(worker, ask, ask.sent);
+    applied(worker, ask, ask.sent, lineage_.version);  // it reads and moves the center at once
   }
 
-  void applied(int worker, Ask const& ask, std::uint32_t refused) {
-    ++lineage_.version;
+  void applied(int worker, Ask const& ask, std::uint32_t refused, std::uint64_t read) {
+    std::uint64_t const staleness = lineage_.version++ - read;
     if (refused > 0) {
       report_.refused += refused;
       tell(event::Refused{worker, long(ask.step), refused});
     }
-    tell(event::Applied{worker, long(ask.step), ask.loss, lineage_.version, ask.sequence});
+    tell(event::Applied{worker, long(ask.step), ask.loss, lineage_.version, ask.sequence, staleness,
+                        ask.distance});
   }
 
   /// A worker is done; it waits until its last delta is in the center.
@@ -256,8 +257,10 @@ class Server {
     bool moved = false;
     if constexpr (!shared) {
       try {
-        moved = service_->attend(
-            add, limit, [this](int worker, auto const& done) { applied(worker, done.ask, done.refused); });
+        moved = service_->attend(add, limit, [this](int worker, auto const& done) {
+          applied(worker, done.ask, done.refused, done.read);
+          keep_in_touch();  // whoever is answered next reads this version
+        });
       } catch (PeerLost const& lost) {
         lose(lost);
       }

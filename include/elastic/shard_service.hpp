@@ -26,6 +26,7 @@ class ShardService {
   struct Done {
     Ask ask;                    // its last
     std::uint32_t refused = 0;  // shards whose delta was not added
+    std::uint64_t read = 0;     // exchanges that the center had seen when it was sent
   };
 
   ShardService(Net& net, Dev& device, View center)
@@ -91,7 +92,8 @@ class ShardService {
           ++c.refused;
         spare_.push_back(std::move(buffer));
         moved = true;
-        if (++c.progress.taken == shards_.count()) done(worker, Done{c.current, std::exchange(c.refused, 0)});
+        if (++c.progress.taken == shards_.count())
+          done(worker, Done{c.current, std::exchange(c.refused, 0), c.words.version});
         attend_to(worker);
       }
       if (c.deltas.empty())
@@ -166,6 +168,7 @@ class ShardService {
     c.current = ask;
     c.progress.sequence = ask.sequence;
     c.progress.taken = ask.sent;
+    if (!c.status) c.words = status_;  // what it has read it has from somebody else
   }
 
   /// Answers the worker's asks as far as its deltas have come.

@@ -131,7 +131,7 @@ class Trainer : Composition<Net, Rule, Dev> {
   Entry meet(Model& model, Layout const& layout, Plan const& plan) {
     Entry entry;
     entry.incarnation = plan.incarnation != 0 ? plan.incarnation : new_incarnation();
-    entry.terms = "rule=" + std::string(Rule::name) + "\n" + describe(rule_) +
+    entry.terms = "messages=2\nrule=" + std::string(Rule::name) + "\n" + describe(rule_) +
                   "scalar=" + std::to_string(sizeof(T) * 8) + " bits\n" +
                   "parameters=" + std::to_string(model.parameters().size()) + "\n" +
                   "testers=" + std::to_string(plan.testers) + "\n" + in_step(plan);

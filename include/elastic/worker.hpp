@@ -16,6 +16,7 @@
 #include "elastic/center_desk.hpp"
 #include "elastic/center_window.hpp"
 #include "elastic/concepts.hpp"
+#include "elastic/distance.hpp"
 #include "elastic/event.hpp"
 #include "elastic/membership.hpp"
 #include "elastic/optimizer/sgd.hpp"
@@ -47,6 +48,7 @@ class Worker {
                     plan.sgd.momentum > 0 ? velocity() : View()),
         observers_(os...),
         timeline_(net.rank(), os...),
+        distance_(model.device(), plan.distance_every),
         bookmark_(plan.from),
         step_(plan.from.steps - 1) {}
 
@@ -140,16 +142,20 @@ class Worker {
     std::uint32_t refused = 0;
     if constexpr (shared) {
       auto const running = timeline_.during(Doing::exchanging);
-      refused = settle(window().exchange(move, add, x, View(), limit));
+      View const deltas = distance_.begin() ? before(x.size()) : View();
+      refused = settle(window().exchange(move, add, x, deltas, limit), move, deltas);
     } else {
       constexpr std::uint32_t ahead =
           8;  // shards on their way: enough to fill the line, few enough for a cache
       await([&] {
-        client().start(step_, report_.loss, ahead);
+        distance_.begin();
+        client().start(step_, report_.loss, distance_.last(), ahead);
         client().finish([&](View shard, std::size_t first) {
           auto const running = timeline_.during(Doing::exchanging);
           model_.device().for_each(move, shard, x.part(first, shard.size()), shard);
+          distance_.add(read(shard));
         });
+        distance_.end(move);
       });
     }
     exchanged(refused);
@@ -161,9 +167,11 @@ class Worker {
   [[nodiscard("take its deltas()")]] auto start_exchange(Move move, Add add, View x,
                                                          double limit) requires PointToPoint<Net> {
     auto const running = timeline_.during(Doing::exchanging);
-    if (!before_) before_.emplace(allocate(x.size()));
+    before(x.size());
+    distance_.begin();
     if constexpr (shared) {
-      std::uint32_t const refused = settle(window().exchange(move, add, x, before_->span(), limit));
+      std::uint32_t const refused =
+          settle(window().exchange(move, add, x, before_->span(), limit), move, before_->span());
       auto finish_it = [this, refused] {
         exchanged(refused);
         return before_->span();
@@ -171,13 +179,15 @@ class Worker {
       return Started<decltype(finish_it)>(std::move(finish_it));
     } else {
       model_.device().copy(read(x), before_->span());
-      client().start(step_, report_.loss, std::numeric_limits<std::uint32_t>::max());
+      client().start(step_, report_.loss, distance_.last(), std::numeric_limits<std::uint32_t>::max());
       auto finish_it = [this, move] {
         await([&] {
           client().finish([&](View shard, std::size_t first) {
             auto const computing = timeline_.during(Doing::exchanging);
             model_.device().for_each(move, shard, before_->span().part(first, shard.size()), shard);
+            distance_.add(read(shard));
           });
+          distance_.end(move);
         });
         exchanged(0);
         return client().deltas();
@@ -264,11 +274,18 @@ class Worker {
     return *window_;
   }
 
+  View before(std::size_t size) {
+    if (!before_) before_.emplace(allocate(size));
+    return before_->span();
+  }
+
   /// Tells the server what has happened to the shared center.
-  template <class Exchanged>
-  std::uint32_t settle(Exchanged const& moved) {
+  template <class Exchanged, class Move>
+  std::uint32_t settle(Exchanged const& moved, Move const& move, View deltas) {
     status_ = moved.status;
-    Ask told{report_.exchanges + 1, 0, 0, moved.refused, 0, step_, report_.loss};
+    distance_.add(read(deltas));
+    distance_.end(move);
+    Ask told{report_.exchanges + 1, 0, 0, moved.refused, 0, step_, report_.loss, distance_.last()};
     net_.send(read(as_bytes(told)), layout_.holder(), tag::ask);
     return moved.refused;
   }
@@ -377,6 +394,7 @@ class Worker {
   optimizer::LocalStep<Dev, T> step_maker_;
   std::tuple<Os&...> observers_;
   Timeline<Os...> timeline_;
+  DistanceMeter<Dev, T> distance_;
   Report report_;
   Bookmark bookmark_;
   long step_;
