@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Images per second of the benches' nets in PyTorch, on one thread: the peer that bench/training_speed compares with.
+"""Images per second of the benches' nets in PyTorch, on one thread or more: the peer that bench/training_speed compares with.
 
 Prints one line: net, memory format, images/s, images a second of CPU time (medians over the steps) and the BLAS that
 torch found, since Debian's torch multiplies with whatever libblas.so.3 is: "blas" is the slow reference one. Exits with 77 where torch is missing.
@@ -41,7 +41,22 @@ def perceptron():
         nn.Flatten(), nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10)), (1, 28, 28)
 
 
-NETS = {"easgd_cifar": easgd_cifar, "async_easgd_cifar": async_easgd_cifar, "perceptron": perceptron}
+def alexnet():
+    # PyTorch divides LRN's alpha by its size; the ancestors do not.
+    def lrn():
+        return nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2)
+    return nn.Sequential(
+        nn.Conv2d(3, 96, 11, stride=4), nn.ReLU(), nn.MaxPool2d(3, 2), lrn(),
+        nn.Conv2d(96, 256, 5, padding=2, groups=2), nn.ReLU(), nn.MaxPool2d(3, 2), lrn(),
+        nn.Conv2d(256, 384, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(384, 384, 3, padding=1, groups=2), nn.ReLU(),
+        nn.Conv2d(384, 256, 3, padding=1, groups=2), nn.ReLU(), nn.MaxPool2d(3, 2),
+        nn.Flatten(), nn.Linear(9216, 4096), nn.ReLU(), nn.Dropout(0.5),
+        nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4096, 1000)), (3, 227, 227)
+
+
+NETS = {"easgd_cifar": easgd_cifar, "async_easgd_cifar": async_easgd_cifar, "perceptron": perceptron,
+        "alexnet": alexnet}
 
 
 def blas():
@@ -58,11 +73,12 @@ def main():
     parser.add_argument("net", choices=NETS)
     parser.add_argument("--steps", type=int, default=20, help="timed steps, after three that are not")
     parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--channels-last", action="store_true")
     options = parser.parse_args()
 
     torch.manual_seed(1)
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     net, shape = NETS[options.net]()
     images, labels = torch.randn(options.batch, *shape), torch.randint(0, 10, (options.batch,))
     if options.channels_last:

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// A training step, gradient and plain SGD, of each net on each CPU backend at batch 128; images per second.
+// A training step, gradient and plain SGD, of each net on each CPU backend at batch 128, on one thread and two; images per second.
 #include <benchmark/benchmark.h>
 
 #include <cstdint>
+#include <memory_resource>
 #include <random>
 #include <string>
 
@@ -29,9 +30,9 @@ model::Batch random_batch(model::Architecture const& net, int count) {
 }
 
 template <class Net>
-void step(benchmark::State& state, model::Architecture const& architecture) {
+void step(benchmark::State& state, model::Architecture const& architecture, int threads) {
   constexpr int count = 128;
-  Net net(architecture, count, 1);
+  Net net(architecture, count, 1, device::Cpu(*std::pmr::new_delete_resource(), threads));
   model::Batch const batch = random_batch(architecture, count);
   net.gradient(batch);  // the first step of a process waits for its memory
   for ([[maybe_unused]] auto _ : state) {
@@ -42,10 +43,12 @@ void step(benchmark::State& state, model::Architecture const& architecture) {
       benchmark::Counter(static_cast<double>(state.iterations()) * count, benchmark::Counter::kIsRate);
 }
 
+/// <net>/<backend>, with the number of threads behind the backend where it is not one.
 template <class Net>
-void add(std::string const& backend) {
+void add(std::string const& backend, int threads = 1) {
   auto const add_net = [&](std::string const& name, model::Architecture const& architecture) {
-    benchmark::RegisterBenchmark((name + "/" + backend).c_str(), step<Net>, architecture)
+    std::string const label = name + "/" + backend + (threads > 1 ? std::to_string(threads) : "");
+    benchmark::RegisterBenchmark(label.c_str(), step<Net>, architecture, threads)
         ->Unit(benchmark::kMillisecond)
         ->MeasureProcessCPUTime()
         ->UseRealTime();
@@ -53,6 +56,7 @@ void add(std::string const& backend) {
   add_net("easgd_cifar", model::easgd_cifar());
   add_net("async_easgd_cifar", model::async_easgd_cifar());
   add_net("perceptron", model::perceptron());
+  add_net("alexnet", model::alexnet());
 }
 
 }  // namespace
@@ -61,6 +65,7 @@ int main(int argc, char** argv) {
   add<model::EigenNet>("eigen");
 #ifdef ELASTIC_HAS_ONEDNN
   add<model::OnednnNet>("onednn");
+  add<model::OnednnNet>("onednn", 2);
 #endif
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;

@@ -17,15 +17,18 @@
 
 namespace elastic::device {
 
-/// The calling thread's CPU. Its buffers come from `resource`, which must outlive them: `Cpu(net.resident())`
-/// puts them where a transport through shared memory reaches them in place.
+/// The CPU. Its buffers come from `resource`, which must outlive them: `Cpu(net.resident())` puts them where a
+/// transport through shared memory reaches them in place. Nets that can compute on `threads` threads (at least 1);
+/// all else runs on the calling one.
 class Cpu {
  public:
   static constexpr std::string_view name = "cpu";
   using memory = elastic::memory::Host;
 
-  explicit Cpu(std::pmr::memory_resource& resource = *std::pmr::new_delete_resource())
-      : resource_(&resource) {}
+  explicit Cpu(std::pmr::memory_resource& resource = *std::pmr::new_delete_resource(), int threads = 1)
+      : resource_(&resource), threads_(threads) {}
+
+  int threads() const { return threads_; }
 
   /// `n` values, zero at first, on a cache line of their own.
   template <class T>
@@ -117,6 +120,7 @@ class Cpu {
 
  private:
   std::pmr::memory_resource* resource_;
+  int threads_;
   std::uint32_t refused_ = 0;
 };
 

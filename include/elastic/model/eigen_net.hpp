@@ -23,16 +23,19 @@
 namespace elastic::model {
 
 /// The Engine of EigenNet. All its memory is allocated here, for batches of `max_batch`, except the blocks
-/// Eigen packs its operands into.
+/// Eigen packs its operands into. One thread; throws ConfigError for more.
 class EigenEngine {
  public:
   EigenEngine(Architecture const& architecture, int max_batch, Span<float const> parameters,
-              Span<float> gradients)
+              Span<float> gradients, int threads)
       : input_(architecture.input()),
         classes_(static_cast<std::size_t>(architecture.classes())),
         moments_(make_moments(architecture)),
         pixels_(static_cast<std::size_t>(max_batch) * input_.size()),
         slopes_{slope_buffer(architecture, max_batch), slope_buffer(architecture, max_batch)} {
+    if (threads != 1)
+      throw ConfigError("a net on Eigen computes on one thread, not on " + std::to_string(threads) +
+                        "; OnednnNet takes more (Debian: libdnnl-dev)");
     Schedule const schedule = make_schedule(architecture);
     first_trained_ = schedule.first_trained;
     std::size_t norms = 0;

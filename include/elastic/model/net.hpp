@@ -28,12 +28,13 @@ namespace elastic::model {
 ///
 /// forward() returns the logits, count x classes, which the caller overwrites with their gradient before
 /// backward(); that follows a forward() with Pass::train and overwrites every gradient. moments() holds one
-/// entry a BatchNorm: written by passes that train or calibrate, read by those that evaluate.
+/// entry a BatchNorm: written by passes that train or calibrate, read by those that evaluate. An engine that
+/// cannot compute on `threads` threads refuses.
 template <class E>
 concept Engine = requires(E& engine, Batch const& batch, Pass pass, Generator& random,
                           Architecture const& net, Span<float const> parameters, Span<float> gradients,
-                          int max_batch) {
-  E(net, max_batch, parameters, gradients);
+                          int max_batch, int threads) {
+  E(net, max_batch, parameters, gradients, threads);
   { engine.forward(pass, batch, random) } -> std::same_as<std::span<float>>;
   engine.backward();
   { engine.moments() } -> std::same_as<std::span<Moments>>;
@@ -56,7 +57,7 @@ class Net {
         parameters_(device_.allocate<float>(architecture_.parameter_count())),
         gradients_(device_.allocate<float>(architecture_.parameter_count())),
         generator_(make_generator(seed, 0)),
-        engine_(architecture_, max_batch, read(parameters_.span()), gradients_.span()),
+        engine_(architecture_, max_batch, read(parameters_.span()), gradients_.span(), device_.threads()),
         statistics_(engine_.moments().size()),
         predictions_(static_cast<std::size_t>(max_batch)) {
     initialize(architecture_, seed, parameters_.span());

@@ -24,15 +24,16 @@
 
 namespace elastic::model {
 
-/// The Engine of OnednnNet, on one thread whatever OMP_NUM_THREADS says.
+/// The Engine of OnednnNet, on `threads` threads whatever OMP_NUM_THREADS says.
 ///
 /// Each batch size that occurs costs one compilation (milliseconds) and memory of its own, kept for the next
 /// batch of that size; training and evaluation count separately. Throws Error where oneDNN refuses.
 class OnednnEngine {
  public:
   OnednnEngine(Architecture const& architecture, int max_batch, Span<float const> parameters,
-               Span<float> gradients)
-      : schedule_(make_schedule(architecture)),
+               Span<float> gradients, int threads)
+      : threads_(threads),
+        schedule_(make_schedule(architecture)),
         input_(architecture.input()),
         parameters_(parameters),
         gradients_(gradients),
@@ -42,11 +43,11 @@ class OnednnEngine {
 
   std::span<float> forward(Pass pass, Batch const& batch, Generator& random) {
     current_ = &program(batch.count, pass != Pass::evaluate);
-    return on_one_thread([&] { return current_->forward(pass, batch.images.data(), random); });
+    return on_threads([&] { return current_->forward(pass, batch.images.data(), random); });
   }
 
   void backward() {
-    on_one_thread([this] { current_->backward(); });
+    on_threads([this] { current_->backward(); });
   }
 
   std::span<Moments> moments() { return moments_; }
@@ -55,7 +56,7 @@ class OnednnEngine {
   detail::OnednnProgram& program(int count, bool trains) {
     auto const found = programs_.find({count, trains});
     if (found != programs_.end()) return found->second;
-    return on_one_thread([&]() -> detail::OnednnProgram& {
+    return on_threads([&]() -> detail::OnednnProgram& {
       return programs_
           .try_emplace({count, trains}, schedule_, input_, count, trains, parameters_, gradients_, moments(),
                        engine_)
@@ -64,8 +65,8 @@ class OnednnEngine {
   }
 
   template <class F>
-  static std::invoke_result_t<F> on_one_thread(F f) {
-    detail::OneThread const guard;
+  std::invoke_result_t<F> on_threads(F f) {
+    detail::OpenMpThreads const guard(threads_);
     try {
       return f();
     } catch (dnnl::error const& error) {
@@ -73,6 +74,7 @@ class OnednnEngine {
     }
   }
 
+  int threads_;
   Schedule schedule_;
   Shape input_;
   Span<float const> parameters_;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What OnednnNet needs of oneDNN beyond its C++ interface: primitives bound to their memory once, so that a
-// step allocates no tensor (oneDNN still makes small objects of its own), and a promise that one thread runs
-// them.
+// step allocates no tensor (oneDNN still makes small objects of its own), and a promise of how many
+// threads run them.
 #pragma once
 
 #include <algorithm>
@@ -28,14 +28,16 @@ void omp_set_num_threads(int) noexcept;
 
 namespace elastic::model::detail {
 
-/// While it lives, OpenMP regions that this thread starts have one thread. oneDNN would else start one a core
+/// While it lives, OpenMP regions that this thread starts have so many threads. oneDNN would else start one a core
 /// for every model, and slow a process that shares its cores with others by a factor of ten and more.
-class OneThread {
+class OpenMpThreads {
  public:
-  OneThread() : before_(omp_get_max_threads == nullptr ? 1 : omp_get_max_threads()) { set(1); }
-  ~OneThread() { set(before_); }
-  OneThread(OneThread const&) = delete;
-  OneThread& operator=(OneThread const&) = delete;
+  explicit OpenMpThreads(int threads) : before_(omp_get_max_threads == nullptr ? 1 : omp_get_max_threads()) {
+    set(threads);
+  }
+  ~OpenMpThreads() { set(before_); }
+  OpenMpThreads(OpenMpThreads const&) = delete;
+  OpenMpThreads& operator=(OpenMpThreads const&) = delete;
 
  private:
   static void set(int threads) {
