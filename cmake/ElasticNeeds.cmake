@@ -5,8 +5,8 @@
 
 set(elastic_include_components # what an #include begins with, and the component that brings it
     "Eigen/" eigen  "unsupported/Eigen" eigen  "boost/mpi" mpi  "mpi\\.h" mpi  "boost/asio" tcp  "openssl/" tcp
-    "boost/" boost  "oneapi/dnnl/" onednn  "dnnl" onednn  "zlib\\.h" zlib  "nlohmann/" json  "CLI/" cli
-    "yaml-cpp/" cli  "sys/mman\\.h" shared_memory  "fmt/" fmt  "cudnn" cudnn  "nccl" nccl  "cuda" cuda  "cublas" cuda
+    "boost/" boost  "oneapi/dnnl/" onednn  "dnnl" onednn  "zlib\\.h" zlib  "jpeglib\\.h" jpeg  "nlohmann/" json
+    "CLI/" cli  "yaml-cpp/" cli  "sys/mman\\.h" shared_memory  "fmt/" fmt  "cudnn" cudnn  "nccl" nccl  "cuda" cuda  "cublas" cuda
     "thrust/" thrust)
 
 # elastic_needs(<file> <required> <optional> [<threads>]) sets the three variables; the last one says whether
