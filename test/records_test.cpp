@@ -19,10 +19,14 @@
 #include "elastic/data/noise.hpp"
 #include "elastic/device/cpu.hpp"
 #include "elastic/model/quadratic.hpp"
+#include "elastic/observer/cost.hpp"
+#include "elastic/observer/records.hpp"
 #include "elastic/observer/tensorboard.hpp"
 #include "elastic/observer/trace.hpp"
 #include "elastic/rule/async_easgd.hpp"
+#include "elastic/rule/sync_easgd.hpp"
 #include "elastic/train.hpp"
+#include "elastic/transport/serial.hpp"
 #include "elastic/transport/threads.hpp"
 #include "support/catch.hpp"
 #include "support/temp_folder.hpp"
@@ -144,6 +148,15 @@ std::vector<std::tuple<std::string, long, long>> slices_of(json const& trace) {
   for (json const& event : trace)
     if (event.at("ph") == "X") slices.emplace_back(event.at("name"), event.at("ts"), event.at("dur"));
   return slices;
+}
+
+/// The lines of a log with this event.
+std::vector<json> lines_of(fs::path const& log, std::string const& event) {
+  std::ifstream file(log);
+  std::vector<json> lines;
+  for (std::string line; std::getline(file, line);)
+    if (json entry = json::parse(line); entry.at("event") == event) lines.push_back(entry);
+  return lines;
 }
 
 }  // namespace
@@ -272,4 +285,94 @@ TEST_CASE("every role of a run leaves a trace of slices that do not overlap, and
   }
   CHECK(reports[1].seconds.computing > 0);
   CHECK(reports[3].seconds.observing > 0);
+}
+
+TEST_CASE("records hold curves and the seconds that 5,120 images took, whatever the batch") {
+  using elastic::Doing;
+  support::TempFolder const folder;
+  elastic::observer::JsonlLog log(folder.path() / "log.jsonl");
+  auto time = Clock::time_point() + std::chrono::hours(1);
+  {
+    // 2 workers and 1,000 images a step: a line every 3 steps, of 6,000 images
+    elastic::observer::Records records(&log, {.batch = 1000, .workers = 2, .images_per_epoch = 8000});
+    auto const spend = [&](Doing what, int milliseconds) {
+      auto const begin = std::exchange(time, time + std::chrono::milliseconds(milliseconds));
+      elastic::notify(elastic::event::Interval{1, what, begin, time}, records);
+    };
+    for (long step = 100; step < 108; ++step) {  // of a run that goes on
+      spend(Doing::loading, 10);
+      spend(Doing::computing, 200);
+      elastic::notify(elastic::event::Step{1, step, 1000, double(step), 0.5, step < 103 ? 0.25 : 0.125},
+                      records);
+      spend(Doing::exchanging, 20);
+      spend(Doing::waiting, step == 101 ? 670 : 70);
+    }
+    records.finish();
+    records.finish();
+  }
+  auto const lines = lines_of(folder.path() / "log.jsonl", "train");
+  REQUIRE(lines.size() == 3);
+  auto const number = [&](std::size_t line, char const* key) { return lines[line].at(key).get<double>(); };
+  double const per = 5.120 / 6;
+  CHECK(number(0, "total") == Approx(1.5 * per));
+  CHECK(number(0, "computing") == Approx(0.6 * per));
+  CHECK(number(0, "exchanging") == Approx(0.06 * per));
+  CHECK(number(0, "waiting") == Approx(0.81 * per));
+  CHECK(number(0, "loading") == Approx(0.03 * per));
+  CHECK(number(0, "observing") == 0);
+  CHECK(number(0, "images") == 6000);
+  CHECK(number(0, "samples") == 206000);
+  CHECK(number(0, "step") == 103);
+  CHECK(number(0, "epoch") == Approx(25.75));
+  CHECK(number(0, "loss") == Approx(101));
+  CHECK(number(0, "error") == Approx(0.25));
+  CHECK(number(1, "total") == Approx(0.9 * per));
+  CHECK(number(1, "waiting") == Approx(0.21 * per));
+  CHECK(number(1, "error") == Approx(0.125));
+  CHECK(number(2, "images") == 4000);  // the rest
+  CHECK(number(2, "total") == Approx(0.6 * 5.120 / 4));
+  auto const epochs = lines_of(folder.path() / "log.jsonl", "epoch");
+  REQUIRE(epochs.size() == 2);
+  CHECK(epochs[0].at("epoch") == 26);  // after step 104
+  CHECK(epochs[1].at("epoch") == 27);
+  CHECK(epochs[1].at("took").get<double>() >= 0);
+}
+
+TEST_CASE("a worker's records add up to its report") {
+  support::TempFolder const folder;
+  elastic::observer::JsonlLog log(folder.path() / "log.jsonl");
+  elastic::observer::Records records(&log, {.batch = 512, .images_per_epoch = 51200});
+  elastic::transport::Serial net;
+  elastic::device::Cpu cpu;
+  elastic::model::Quadratic<> model(cpu, 1000, 0.5f);
+  elastic::data::Noise<> data(1000, 1.0f, 1);
+  elastic::Trainer trainer(net, elastic::rule::SyncEasgd{.period = 2}, cpu);
+  elastic::Report const report = trainer.run(model, data, {.steps = 1005}, records);
+  records.finish();
+  auto const lines = lines_of(folder.path() / "log.jsonl", "train");
+  REQUIRE(lines.size() == 101);
+  std::map<std::string, double> sums;
+  for (json const& line : lines)
+    for (char const* key : {"computing", "exchanging", "loading", "total"})
+      sums[key] += line.at(key).get<double>() * line.at("images").get<double>() / 5120;
+  CHECK(sums["computing"] == Approx(report.seconds.computing));
+  CHECK(sums["exchanging"] ==
+        Approx(report.seconds.exchanging).epsilon(0.05));  // what comes before the first step
+  CHECK(sums["loading"] == Approx(report.seconds.loading));
+  CHECK(sums["total"] >= 0.9 * report.seconds.total());
+  CHECK(lines_of(folder.path() / "log.jsonl", "epoch").size() == 10);
+}
+
+TEST_CASE("the cost of a rank in one line") {
+  elastic::Report report;
+  report.role = elastic::Role::worker;
+  report.seconds = {.computing = 6, .exchanging = 1, .waiting = 3};
+  report.traffic = {
+      .sent_bytes = 2'500'000, .received_bytes = 17'500'000, .sent_messages = 3, .received_messages = 4};
+  CHECK(elastic::observer::cost_line(2, report) ==
+        "rank 2 worker  10.0 s: computing 60.0 %, exchanging 10.0 %, waiting 30.0 %; sent 2.5 MB in 3 "
+        "messages, "
+        "received 17.5 MB in 4 messages, 2.0 MB/s");
+  CHECK(elastic::observer::cost_fields(2, report).at("received_bytes") == 17'500'000);
+  CHECK_THAT(elastic::observer::cost_line(0, {}), ContainsSubstring("rank 0 worker  0.0 s:; sent 0.0 MB"));
 }
