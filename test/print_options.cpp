@@ -8,6 +8,7 @@
 #include "../samples/cifar10/images.hpp"
 #include "../samples/kit/compute.hpp"
 #include "../samples/kit/job.hpp"
+#include "../samples/kit/stored_images.hpp"
 #include "elastic/model/cuda_net_options.hpp"
 #include "elastic/optimizer/schedule.hpp"
 #include "elastic/optimizer/sgd.hpp"
@@ -78,4 +79,6 @@ int main() {
   print_table<sample::Job>("The job of a sample", "[samples/kit/job.hpp](../samples/kit/job.hpp).");
   print_table<sample::Images>("The data and nets of cifar10",
                               "[samples/cifar10/images.hpp](../samples/cifar10/images.hpp).");
+  print_table<sample::Reading>("How the samples read images",
+                               "[samples/kit/stored_images.hpp](../samples/kit/stored_images.hpp).");
 }

@@ -10,6 +10,7 @@ int main(int argc, char** argv) {
     sample::Job job;
     job.job = "cifar10";
     sample::Images images;
+    sample::Reading reading;
     sample::Program program(
         "Trains an image classifier on Fashion-MNIST or CIFAR-10 with BSP, synchronous or asynchronous "
         "EASGD.\n"
@@ -21,7 +22,7 @@ int main(int argc, char** argv) {
          .weight_decay = 1e-4,
          .schedule = {.decay = elastic::optimizer::Decay::polynomial, .power = 1}});
     program.add("The data and the net", images);
-    return program.run(argc, argv,
-                       [&](sample::Job const&) { return std::make_unique<sample::SmallImages>(images); });
+    program.add("How images are read", reading);
+    return program.run(argc, argv, [&](sample::Job const&) { return sample::load(images, reading); });
   });
 }
