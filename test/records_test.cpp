@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What observers leave in files, decoded by other means than those that wrote it.
+#include <atomic>
 #include <bit>
 #include <chrono>
 #include <cmath>
@@ -13,6 +14,7 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <tuple>
 #include <vector>
 
@@ -21,6 +23,7 @@
 #include "elastic/model/quadratic.hpp"
 #include "elastic/observer/cost.hpp"
 #include "elastic/observer/records.hpp"
+#include "elastic/observer/status.hpp"
 #include "elastic/observer/tensorboard.hpp"
 #include "elastic/observer/trace.hpp"
 #include "elastic/rule/async_easgd.hpp"
@@ -375,4 +378,58 @@ TEST_CASE("the cost of a rank in one line") {
         "received 17.5 MB in 4 messages, 2.0 MB/s");
   CHECK(elastic::observer::cost_fields(2, report).at("received_bytes") == 17'500'000);
   CHECK_THAT(elastic::observer::cost_line(0, {}), ContainsSubstring("rank 0 worker  0.0 s:; sent 0.0 MB"));
+}
+
+TEST_CASE("every rank's status is a whole file at any time, and in the end the whole run") {
+  support::TempFolder const folder;
+  auto const path = [&](int rank) { return folder.path() / ("status-" + std::to_string(rank) + ".json"); };
+  std::atomic<bool> ended{false};
+  std::atomic<int> whole{0}, torn{0};
+  std::thread reader([&] {  // sees old or new, nothing half
+    while (!ended)
+      for (int rank = 0; rank < 4; ++rank)
+        if (std::string const text = bytes_of(path(rank)); !text.empty())
+          ++(json::parse(text, nullptr, false).is_discarded() ? torn : whole);
+  });
+  elastic::transport::Threads::run(4, [&](auto& net) {
+    char const* const roles[] = {"server", "worker", "worker", "tester"};
+    elastic::observer::Status status(path(net.rank()), net.rank(), roles[net.rank()], {.every = 1e-3});
+    elastic::device::Cpu cpu;
+    elastic::model::Quadratic<> model(cpu, 1000, 0.5f);
+    for (std::size_t i = 0; i < 1000; ++i) model.parameters()[i] = float(i);
+    elastic::data::Noise<> data(1000, 1.0f, unsigned(net.rank()));
+    elastic::Trainer trainer(
+        net, elastic::rule::AsyncEasgd{.period = 2, .order = elastic::rule::Order::post_step}, cpu);
+    trainer.run(
+        model, data,
+        {.steps = 200, .sgd = {.learning_rate = 0.1}, .testers = 1, .test_every = 0, .distance_every = 1e-9},
+        status);
+  });
+  ended = true;
+  reader.join();
+  CHECK(whole > 0);
+  CHECK(torn == 0);
+  std::vector<json> ranks;
+  for (int rank = 0; rank < 4; ++rank) ranks.push_back(json::parse(bytes_of(path(rank))));
+  for (int rank = 0; rank < 4; ++rank) {
+    CHECK(ranks[std::size_t(rank)].at("rank") == rank);
+    CHECK(ranks[std::size_t(rank)].at("state") == "ended");
+    CHECK(ranks[std::size_t(rank)].at("written").get<double>() >=
+          ranks[std::size_t(rank)].at("last_event").get<double>());
+  }
+  json const& server = ranks[0];
+  CHECK(server.at("exchanges") == 200);
+  CHECK(server.at("staleness") == json{{"0", 200}});  // threads move the center where it is
+  REQUIRE(server.at("workers").size() == 2);
+  for (json const& worker : server.at("workers")) {
+    CHECK(worker.at("steps") == 200);
+    CHECK(worker.at("exchanges") == 100);
+    CHECK(worker.at("distance").get<double>() > 0);
+    CHECK(worker.at("last_contribution").get<double>() > 1.7e9);
+  }
+  CHECK(ranks[1].at("steps") == 200);
+  CHECK(ranks[1].at("of") == 200);
+  CHECK(ranks[1].at("exchanges") == 100);
+  CHECK(ranks[1].at("seconds").at("computing").get<double>() > 0);
+  CHECK_FALSE(ranks[1].contains("workers"));
 }
