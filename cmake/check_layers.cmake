@@ -44,7 +44,8 @@ endforeach()
 set(composition_may words concepts composition optimizer)
 set(rule_may words concepts composition rule)
 set(entry_may words concepts composition rule entry ${policies})
-set(excepted "data -> model/batch.hpp" "model -> device/cpu.hpp" "model -> device/cuda.cuh"
+set(excepted "data -> model/batch.hpp" "data -> model/detail/atomic_file.hpp"
+             "data -> model/detail/crc32c.hpp" "model -> device/cpu.hpp" "model -> device/cuda.cuh"
              "model -> device/detail/cuda_runtime.hpp" "observer -> model/batch.hpp"
              "transport -> device/detail/cuda_runtime.hpp")
 set(standard_only words concepts composition rule)

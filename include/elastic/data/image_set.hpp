@@ -17,14 +17,14 @@ enum class Split { train, test };
 
 /// Labeled images of one size: an ImageStore. The readers guarantee the sizes below and `labels[i] < classes`.
 struct ImageSet {
-  std::vector<std::uint8_t> pixels;  ///< count x channels x height x width (NCHW), 0 ... 255
-  std::vector<std::uint8_t> labels;  ///< count
+  std::vector<std::uint8_t> pixels{};  ///< count x channels x height x width (NCHW), 0 ... 255
+  std::vector<std::uint8_t> labels{};  ///< count
   std::size_t count = 0;
   int channels = 0;
   int height = 0;
   int width = 0;
   int classes = 0;
-  std::vector<std::string> class_names;  ///< empty, or one a class
+  std::vector<std::string> class_names{};  ///< empty, or one a class
 
   /// Bytes of one image.
   std::size_t image_bytes() const {

@@ -66,6 +66,13 @@ struct PixelSums {
     }
     ++images;
   }
+
+  /// Sums of other images of the same size.
+  void add(PixelSums const& other) {
+    for (std::size_t k = 0; k < pixels.size(); ++k) pixels[k] += other.pixels[k];
+    for (std::size_t c = 0; c < squares.size(); ++c) squares[c] += other.squares[c];
+    images += other.images;
+  }
 };
 
 /// The sums over `set`, or over at most `most` images spread evenly over it: where an image must be decoded, a
