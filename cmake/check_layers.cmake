@@ -4,7 +4,7 @@
 # has no virtual function. Prints every violation, then fails.
 cmake_minimum_required(VERSION 3.22)
 
-set(words span ops error traffic event options parameter_group version stall lineage shards role report)
+set(words span ops wire chunks error traffic event options parameter_group version stall lineage shards role report)
 set(entry train dispatch elastic)
 set(policies device transport optimizer model data observer)
 

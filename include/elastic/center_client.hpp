@@ -17,16 +17,18 @@
 
 namespace elastic {
 
-template <PointToPoint Net, Device Dev, class T>
+template <PointToPoint Net, Device Dev>
 class CenterClient {
  public:
-  using View = Span<T, typename Dev::memory>;
+  using Bytes = Span<std::byte, typename Dev::memory>;
 
-  CenterClient(Net& net, int server, Dev& device, Shards shards, Entry const& entry)
+  /// Values are of `width` bytes on the wire.
+  CenterClient(Net& net, int server, Dev& device, std::size_t size, std::size_t width, Entry const& entry)
       : net_(net),
         server_(server),
         device_(device),
-        shards_(shards),
+        width_(width),
+        shards_(Shards::of(size, width)),
         incarnation_(entry.incarnation),
         generation_(entry.welcome.generation),
         terms_(entry.terms) {}
@@ -53,8 +55,8 @@ class CenterClient {
     insist([&] { ask(); });
   }
 
-  /// For every shard, in order: waits for it, calls f(shard, first), which makes it the delta of the values
-  /// from `first` on, and sends that. Returns while the last deltas travel; `slot` keeps them.
+  /// For every shard, in order: waits for it, calls f(bytes, first, count), which makes it the delta of the `count`
+  /// values from `first` on, and sends that. Returns while the last deltas travel from there.
   template <class F>
   void finish(F f) {
     insist([&] {
@@ -66,18 +68,15 @@ class CenterClient {
           status_ = arriving_status_;
         }
         std::exchange(receives_[computed_ % ahead_], {})->wait();
-        f(slot(computed_), shards_.first(computed_));
+        f(slot(computed_), shards_.first(computed_), shards_.length(computed_));
         ++computed_;
         push(computed_ - 1);
       }
     });
   }
 
-  /// Where the delta of a shard is; all of them are one vector if the exchange began with all shards ahead.
-  View slot(std::uint32_t shard) {
-    return buffer_->span().part((shard % ahead_) * shards_.each, shards_.length(shard));
-  }
-  View deltas() { return buffer_->span().part(0, shards_.size); }
+  /// The deltas, as one vector, of an exchange that began with all shards ahead.
+  Bytes deltas() { return buffer_->span().part(0, shards_.size * width_); }
 
   /// Says goodbye, and returns when all deltas are in the center.
   void leave(Request request) {
@@ -89,22 +88,27 @@ class CenterClient {
   }
 
  private:
+  Bytes slot(std::uint32_t shard) {
+    return buffer_->span().part((shard % ahead_) * shards_.each * width_, shards_.length(shard) * width_);
+  }
+
   /// Returns when the transport has all deltas.
   void flush() {
     for (auto& sending : sends_)
       if (sending) std::exchange(sending, {})->wait();
   }
 
-  using Receiving = decltype(std::declval<Net&>().start_receive(View(), 0, 0));
+  using Receiving = decltype(std::declval<Net&>().start_receive(Bytes(), 0, 0));
   using Heading = decltype(std::declval<Net&>().start_receive(Span<char>(), 0, 0));
-  using Sending = decltype(std::declval<Net&>().start_send(read(View()), 0, 0));
+  using Sending = decltype(std::declval<Net&>().start_send(read(Bytes()), 0, 0));
 
   void reserve(std::uint32_t ahead) {
     if (ahead <= ahead_) return;
     if (sequence_ > 0)  // the last deltas may still have to be sent again
       throw ConfigError("a rule that uses start_exchange must not begin with exchange");
     ahead_ = ahead;
-    buffer_.emplace(device_.template allocate<T>(std::min(std::size_t(ahead) * shards_.each, shards_.size)));
+    buffer_.emplace(device_.template allocate<std::byte>(
+        std::min(std::size_t(ahead) * shards_.each, shards_.size) * width_));
     sends_.resize(ahead);
     receives_.resize(ahead);
   }
@@ -193,6 +197,7 @@ class CenterClient {
   Net& net_;
   int server_;
   Dev& device_;
+  std::size_t width_;
   Shards shards_;
   std::uint64_t incarnation_;
   std::uint64_t generation_;  // of the server
@@ -209,7 +214,7 @@ class CenterClient {
   std::uint64_t rejoined_ = 0;
   std::uint64_t lost_ = 0;
 
-  std::optional<typename Dev::template Buffer<T>> buffer_;  // before what travels in and out of it
+  std::optional<typename Dev::template Buffer<std::byte>> buffer_;  // before what travels in and out of it
   std::optional<Heading> status_arriving_;
   std::vector<std::optional<Receiving>> receives_;
   std::vector<std::optional<Sending>> sends_;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "elastic/concepts.hpp"
+#include "elastic/wire.hpp"
 
 namespace elastic {
 
@@ -30,16 +31,17 @@ class DistanceMeter {
     return measures_;
   }
 
-  /// Some of its deltas.
-  void add(Span<T const, typename Dev::memory> deltas) {
+  /// Some of its deltas, as they travel.
+  template <class Codec = codec::Plain<T>>
+  void add(Span<typename Codec::Value const, typename Dev::memory> deltas) {
     if (!measures_) return;
     auto const start = Clock::now();
     if constexpr (std::is_same_v<typename Dev::memory, memory::Host>) {
-      add_up(deltas);
+      add_up<Codec>(deltas);
     } else {
-      host_.resize(deltas.size());
-      device_.download(deltas, Span<T>(host_));
-      add_up(Span<T const>(host_));
+      std::vector<typename Codec::Value> host(deltas.size());
+      device_.download(deltas, Span<typename Codec::Value>(host));
+      add_up<Codec>(Span<typename Codec::Value const>(host));
     }
     cost_ += std::chrono::duration<double>(Clock::now() - start).count();
   }
@@ -57,13 +59,18 @@ class DistanceMeter {
  private:
   using Clock = std::chrono::steady_clock;
 
-  void add_up(Span<T const> deltas) {
+  template <class Codec>
+  void add_up(Span<typename Codec::Value const> deltas) {
+    auto const square = [&](std::size_t i) {
+      auto const d = double(Codec::decode(deltas[i]));
+      return d * d;
+    };
     constexpr std::size_t lanes = 8;  // sums that do not wait for each other
     double sums[lanes] = {};
     std::size_t const whole = deltas.size() / lanes * lanes;
     for (std::size_t i = 0; i < whole; i += lanes)
-      for (std::size_t k = 0; k < lanes; ++k) sums[k] += double(deltas[i + k]) * double(deltas[i + k]);
-    for (std::size_t i = whole; i < deltas.size(); ++i) sums[0] += double(deltas[i]) * double(deltas[i]);
+      for (std::size_t k = 0; k < lanes; ++k) sums[k] += square(i + k);
+    for (std::size_t i = whole; i < deltas.size(); ++i) sums[0] += square(i);
     for (double const sum : sums) squares_ += sum;
   }
 
@@ -73,7 +80,6 @@ class DistanceMeter {
   bool measures_ = false;
   double squares_ = 0, cost_ = 0;
   double last_ = std::numeric_limits<double>::quiet_NaN();
-  std::vector<T> host_;
 };
 
 }  // namespace elastic

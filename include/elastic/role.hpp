@@ -58,6 +58,8 @@ inline constexpr int shard = 9;     ///< a shard of the center
 inline constexpr int delta = 10;    ///< what shall be added to a shard: the worker's next one
 inline constexpr int join = 11;     ///< Join, followed by its terms
 inline constexpr int welcome = 12;  ///< Welcome
+inline constexpr int part = 13;     ///< of a vector, for the rank that sums it
+inline constexpr int sum = 14;      ///< of the parts, to all ranks
 }  // namespace tag
 
 /// What a worker says when it leaves, and a tester when it wants the center.

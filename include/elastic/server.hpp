@@ -60,11 +60,11 @@ class Server {
 
   /// Serves `center` until all workers have left: add(c, d) for every element of every delta, each delta once,
   /// first come, first served. Deltas with an element that is not finite or beyond `limit` are left out, shard
-  /// by shard. A worker that dies is gone with its unfinished exchange; the others do not notice.
+  /// by shard. `wire` is how center and deltas travel. A worker that dies is gone with its unfinished exchange; the others do not notice.
   template <class Add>
-  void serve(View center, Add add, double limit) {
+  void serve(View center, Add add, double limit, Wire wire = Wire::float32) {
     center_ = center;
-    open();
+    open(wire);
     welcome_everybody();
     heard_ = Clock::now();
     while (!over()) {
@@ -105,11 +105,11 @@ class Server {
   bool over() const { return left_ + count(Place::lost) >= layout_.workers(); }
 
   // -- where the center is: in shared memory, or here
-  void open() {
+  void open([[maybe_unused]] Wire wire) {
     if constexpr (shared) {
       window_.emplace(net_, device_, center_, lineage_.version);
     } else {
-      service_.emplace(net_, device_, center_);
+      service_.emplace(net_, device_, center_, wire);
       for (int r = layout_.first_worker(); r < layout_.first_tester(); ++r)
         service_->progress(r) = lineage_.workers[std::size_t(r)];
     }

@@ -14,6 +14,7 @@
 #include "elastic/error.hpp"
 #include "elastic/role.hpp"
 #include "elastic/shards.hpp"
+#include "elastic/wire.hpp"
 
 namespace elastic {
 
@@ -29,11 +30,13 @@ class ShardService {
     std::uint64_t read = 0;     // exchanges that the center had seen when it was sent
   };
 
-  ShardService(Net& net, Dev& device, View center)
+  ShardService(Net& net, Dev& device, View center, Wire wire)
       : net_(net),
         device_(device),
         center_(center),
-        shards_(Shards::of(center.size(), sizeof(T))),
+        wire_(wire),
+        width_(width_on<T>(wire)),
+        shards_(Shards::of(center.size(), width_)),
         clients_(std::size_t(net.size())) {}
 
   Progress& progress(int worker) { return client(worker).progress; }
@@ -60,12 +63,12 @@ class ShardService {
     Client& c = client(worker);
     if (!c.asks.empty() && c.asks.front().resume != 0) start_over(c);
     auto const shard = c.progress.taken + static_cast<std::uint32_t>(c.deltas.size());
-    if (shard >= shards_.count() || bytes != shards_.length(shard) * sizeof(T))
+    if (shard >= shards_.count() || bytes != shards_.length(shard) * width_)
       throw ProtocolError(
           worker, "", "serve", {},
           "a delta of " + std::to_string(bytes) + " bytes that belongs to no shard it has asked for");
     Buffer buffer = take_buffer();
-    auto const room = buffer.span().part(0, shards_.length(shard));
+    auto const room = buffer.span().part(0, shards_.length(shard) * width_);
     c.deltas.push_back({std::move(buffer), net_.start_receive(room, worker, tag::delta)});
     if (std::find(busy_.begin(), busy_.end(), worker) == busy_.end()) busy_.push_back(worker);
   }
@@ -85,7 +88,7 @@ class ShardService {
         c.deltas.front().receiving.wait();
         Buffer buffer = std::move(c.deltas.front().buffer);
         c.deltas.erase(c.deltas.begin());
-        auto const delta = buffer.span().part(0, shards_.length(c.progress.taken));
+        View const delta = decode(buffer.span(), shards_.length(c.progress.taken));
         if (device_.within(read(delta), limit))
           device_.for_each(add, center_.part(shards_.first(c.progress.taken), delta.size()), delta);
         else
@@ -120,9 +123,10 @@ class ShardService {
   void tell(Status status) { status_ = status; }
 
  private:
-  using Buffer = typename Dev::template Buffer<T>;
-  using Receiving = decltype(std::declval<Net&>().start_receive(View(), 0, 0));
-  using Sending = decltype(std::declval<Net&>().start_send(read(View()), 0, 0));
+  using Bytes = Span<std::byte, typename Dev::memory>;
+  using Buffer = typename Dev::template Buffer<std::byte>;
+  using Receiving = decltype(std::declval<Net&>().start_receive(Bytes(), 0, 0));
+  using Sending = decltype(std::declval<Net&>().start_send(read(Bytes()), 0, 0));
   using Heading = decltype(std::declval<Net&>().start_send(Span<char const>(), 0, 0));
 
   struct Delta {
@@ -147,11 +151,28 @@ class ShardService {
   Client& client(int worker) { return clients_[std::size_t(worker)]; }
 
   Buffer take_buffer() {
-    if (spare_.empty()) return device_.template allocate<T>(shards_.length(0));
+    if (spare_.empty()) return device_.template allocate<std::byte>(shards_.length(0) * width_);
     Buffer buffer = std::move(spare_.back());
     spare_.pop_back();
     return buffer;
   }
+  void encode(View values, Bytes to) {
+    if (wire_ == Wire::float32) return device_.copy(read(values), values_in<T>(to, values.size()));
+    with_narrow(wire_, [&]<class Codec>(Codec) {
+      device_.for_each(ops::Encode<Codec>{}, values_in<typename Codec::Value>(to, values.size()), values);
+    });
+  }
+  /// In place where values travel as they are.
+  View decode(Bytes from, std::size_t count) {
+    if (wire_ == Wire::float32) return values_in<T>(from, count);
+    if (!decoded_) decoded_.emplace(device_.template allocate<T>(shards_.length(0)));
+    View const values = decoded_->span().part(0, count);
+    with_narrow(wire_, [&]<class Codec>(Codec) {
+      device_.for_each(ops::Decode<Codec>{}, values, values_in<typename Codec::Value>(from, count));
+    });
+    return values;
+  }
+
   template <class Travelling>
   void reclaim(Travelling& travelling, Buffer& buffer) {
     try {
@@ -199,8 +220,8 @@ class ShardService {
       }
       for (std::uint32_t shard = ask.first; shard < ask.last; ++shard) {
         Buffer buffer = take_buffer();
-        auto const copy = buffer.span().part(0, shards_.length(shard));
-        device_.copy(read(center_.part(shards_.first(shard), copy.size())), copy);
+        auto const copy = buffer.span().part(0, shards_.length(shard) * width_);
+        encode(center_.part(shards_.first(shard), shards_.length(shard)), copy);
         device_.synchronize();
         c.replies.push_back({std::move(buffer), net_.start_send(read(copy), worker, tag::shard)});
       }
@@ -210,8 +231,11 @@ class ShardService {
   Net& net_;
   Dev& device_;
   View center_;
+  Wire wire_;
+  std::size_t width_;  // of a value on the wire
   Shards shards_;
   Status status_{};
+  std::optional<typename Dev::template Buffer<T>> decoded_;
   std::vector<Buffer> spare_;  // before the clients, whose buffers may still travel
   std::vector<Client> clients_;
   std::vector<int> busy_;

@@ -59,6 +59,12 @@ class Span {
   std::size_t size_ = 0;
 };
 
+/// The values of type V that a view of bytes holds, as many as `count`; the caller keeps their alignment.
+template <class V, class Memory>
+Span<V, Memory> values_in(Span<std::byte, Memory> bytes, std::size_t count) {
+  return {reinterpret_cast<V*>(bytes.data()), count};
+}
+
 /// The same view, read-only; spells the conversion where deduction would not find it.
 template <class T, class Memory>
 constexpr Span<T const, Memory> read(Span<T, Memory> view) {

@@ -19,12 +19,14 @@
 #include "elastic/distance.hpp"
 #include "elastic/event.hpp"
 #include "elastic/membership.hpp"
+#include "elastic/message_sum.hpp"
 #include "elastic/optimizer/sgd.hpp"
 #include "elastic/plan.hpp"
 #include "elastic/report.hpp"
 #include "elastic/role.hpp"
 #include "elastic/state.hpp"
 #include "elastic/timeline.hpp"
+#include "elastic/wire.hpp"
 
 namespace elastic {
 
@@ -125,35 +127,71 @@ class Worker {
     return v;
   }
 
-  /// x becomes the sum over all workers.
-  void all_reduce(View x) requires Collective<Net> { start_all_reduce(x).wait(); }
+  /// x becomes the sum over all workers, the same bits on all. Values and sums that travel in 16 bits are rounded; what
+  /// that takes from a worker is added to its `back`, unless that is empty, so that the sum of x and all `back` is kept.
+  /// Throws ConfigError for 16 bits over a transport that has no messages.
+  void all_reduce(View x, Wire wire = Wire::float32, View back = View()) requires Collective<Net> {
+    start_all_reduce(x, wire, back).wait();
+  }
 
-  /// The same while the caller goes on; wait() on what it returns.
-  [[nodiscard("wait() on it")]] auto start_all_reduce(View x) requires Collective<Net> {
+  /// The same while the caller goes on; wait() on what it returns changes x and `back`.
+  [[nodiscard("wait() on it")]] auto start_all_reduce(View x, Wire wire = Wire::float32,
+                                                      View back = View()) requires Collective<Net> {
+    using Travelling = decltype(net_.start_all_reduce(x));
     auto const running = timeline_.during(Doing::exchanging);
-    auto travelling = net_.start_all_reduce(x);
-    return Exchange<decltype(travelling)>(*this, std::move(travelling));
+    if (wire == Wire::float32 || workers() == 1)  // whom nothing travels to
+      return Exchange<Travelling>(*this, net_.start_all_reduce(x));
+    if constexpr (PointToPoint<Net>) {
+      start_message_sum(x, wire, back);
+      return Exchange<Travelling>(*this, std::nullopt);
+    } else {
+      throw ConfigError("wire = " + to_text(wire) + ": sums in 16 bits go by messages, which " +
+                        std::string(Net::name) + " has not; set wire = float32");
+    }
+  }
+
+  /// x becomes the sum by messages alone, in any `wire`: what all_reduce does for 16 bits.
+  void message_sum(View x, Wire wire, View back = View()) requires PointToPoint<Net> {
+    start_message_sum(x, wire, back);
+    await([&] { sum_->finish(); });
+    exchanged_together();
   }
 
   /// One elastic exchange with the server: move(d, x, c) makes the delta of each element and moves x by it,
-  /// add(c, d) moves the center. Returns when x has moved.
+  /// add(c, d) moves the center. Returns when x has moved. With a `wire` of 16 bits the c that arrives is rounded, and so
+  /// is the d that both ends apply, also where the center is in shared memory and nothing travels.
   template <class Move, class Add>
-  void exchange(Move move, Add add, View x, double limit) requires PointToPoint<Net> {
+  void exchange(Move move, Add add, View x, double limit,
+                Wire wire = Wire::float32) requires PointToPoint<Net> {
     std::uint32_t refused = 0;
     if constexpr (shared) {
       auto const running = timeline_.during(Doing::exchanging);
       View const deltas = distance_.begin() ? before(x.size()) : View();
-      refused = settle(window().exchange(move, add, x, deltas, limit), move, deltas);
+      auto const pass = [&](auto m) { return window().exchange(m, add, x, deltas, limit); };
+      auto const moved = wire == Wire::float32 ? pass(move) : with_narrow(wire, [&]<class Codec>(Codec) {
+        return pass(ops::MoveRounded<Codec, Move>{move});
+      });
+      refused = settle(moved, move, deltas);
     } else {
       constexpr std::uint32_t ahead =
           8;  // shards on their way: enough to fill the line, few enough for a cache
       await([&] {
         distance_.begin();
-        client().start(step_, report_.loss, distance_.last(), ahead);
-        client().finish([&](View shard, std::size_t first) {
+        client(wire).start(step_, report_.loss, distance_.last(), ahead);
+        client(wire).finish([&](auto bytes, std::size_t first, std::size_t count) {
           auto const running = timeline_.during(Doing::exchanging);
-          model_.device().for_each(move, shard, x.part(first, shard.size()), shard);
-          distance_.add(read(shard));
+          View const mine = x.part(first, count);
+          if (wire == Wire::float32) {
+            View const shard = values_in<T>(bytes, count);
+            model_.device().for_each(move, shard, mine, shard);
+            distance_.add(read(shard));
+          } else {
+            with_narrow(wire, [&]<class Codec>(Codec) {
+              auto const shard = values_in<typename Codec::Value>(bytes, count);
+              model_.device().for_each(ops::MoveDecoded<Codec, Move>{move}, shard, mine);
+              distance_.template add<Codec>(read(shard));
+            });
+          }
         });
         distance_.end(move);
       });
@@ -164,14 +202,17 @@ class Worker {
   /// The same, of x and c as they are now, while the caller goes on: move(d, x, c) makes the deltas, and what
   /// this returns gives them. x is the caller's to move.
   template <class Move, class Add>
-  [[nodiscard("take its deltas()")]] auto start_exchange(Move move, Add add, View x,
-                                                         double limit) requires PointToPoint<Net> {
+  [[nodiscard("take its deltas()")]] auto start_exchange(
+      Move move, Add add, View x, double limit, Wire wire = Wire::float32) requires PointToPoint<Net> {
     auto const running = timeline_.during(Doing::exchanging);
     before(x.size());
     distance_.begin();
     if constexpr (shared) {
-      std::uint32_t const refused =
-          settle(window().exchange(move, add, x, before_->span(), limit), move, before_->span());
+      auto const pass = [&](auto m) { return window().exchange(m, add, x, before_->span(), limit); };
+      auto const moved = wire == Wire::float32 ? pass(move) : with_narrow(wire, [&]<class Codec>(Codec) {
+        return pass(ops::MakeRounded<Codec, Move>{move});
+      });
+      std::uint32_t const refused = settle(moved, move, before_->span());
       auto finish_it = [this, refused] {
         exchanged(refused);
         return before_->span();
@@ -179,18 +220,29 @@ class Worker {
       return Started<decltype(finish_it)>(std::move(finish_it));
     } else {
       model_.device().copy(read(x), before_->span());
-      client().start(step_, report_.loss, distance_.last(), std::numeric_limits<std::uint32_t>::max());
-      auto finish_it = [this, move] {
+      client(wire).start(step_, report_.loss, distance_.last(), std::numeric_limits<std::uint32_t>::max());
+      auto finish_it = [this, move, wire] {
         await([&] {
-          client().finish([&](View shard, std::size_t first) {
+          client(wire).finish([&](auto bytes, std::size_t first, std::size_t count) {
             auto const computing = timeline_.during(Doing::exchanging);
-            model_.device().for_each(move, shard, before_->span().part(first, shard.size()), shard);
-            distance_.add(read(shard));
+            View const before = before_->span().part(first, count);
+            if (wire == Wire::float32) {
+              View const shard = values_in<T>(bytes, count);
+              model_.device().for_each(move, shard, before, shard);
+              distance_.add(read(shard));
+            } else {
+              with_narrow(wire, [&]<class Codec>(Codec) {
+                model_.device().for_each(ops::MakeDecoded<Codec, Move>{move},
+                                         values_in<typename Codec::Value>(bytes, count), before);
+              });
+              distance_.add(read(before));
+            }
           });
           distance_.end(move);
         });
         exchanged(0);
-        return client().deltas();
+        return wire == Wire::float32 ? values_in<T>(client(wire).deltas(), before_->span().size())
+                                     : before_->span();
       };
       return Started<decltype(finish_it)>(std::move(finish_it));
     }
@@ -205,6 +257,7 @@ class Worker {
       if (!desk_) desk_.emplace(net_, model_.device(), layout_);
       try {
         while (auto const asked = net_.probe()) {
+          if (asked->tag != tag::pull) break;  // of a sum that another worker has begun; probe() is fair
           desk_->receive_request(asked->source, tag::pull);
           desk_->reply(asked->source, {report_.exchanges, 0}, center);
         }
@@ -231,23 +284,39 @@ class Worker {
   }
 
  private:
-  /// A collective under way.
+  /// A collective under way, or a sum by messages.
   template <Ticket Travelling>
   class Exchange {
    public:
-    Exchange(Worker& worker, Travelling travelling) : worker_(&worker), travelling_(std::move(travelling)) {}
+    Exchange(Worker& worker, std::optional<Travelling> travelling)
+        : worker_(&worker), travelling_(std::move(travelling)) {}
     void wait() {
-      worker_->await([&] { travelling_.wait(); });
-      ++worker_->report_.exchanges;
-      worker_->met_ = true;
-      worker_->tell(event::Exchange{worker_->net_.rank(), worker_->step_, worker_->waited_});
+      worker_->await([&] {
+        if (travelling_) return travelling_->wait();
+        if constexpr (PointToPoint<Net>) worker_->sum_->finish();
+      });
+      worker_->exchanged_together();
     }
-    bool done() { return travelling_.done(); }
+    bool done() {
+      if (travelling_) return travelling_->done();
+      if constexpr (PointToPoint<Net>) return worker_->sum_->done();
+      return true;
+    }
 
    private:
     Worker* worker_;
-    Travelling travelling_;
+    std::optional<Travelling> travelling_;
   };
+
+  void start_message_sum(View x, Wire wire, View back) {
+    if (!sum_) sum_.emplace(net_, model_.device(), workers(), timeline_);
+    sum_->start(x, wire, back);
+  }
+  void exchanged_together() {
+    ++report_.exchanges;
+    met_ = true;
+    tell(event::Exchange{net_.rank(), step_, waited_});
+  }
 
   /// An exchange with a server under way.
   template <class F>
@@ -263,10 +332,13 @@ class Worker {
 
   static constexpr bool shared = PointToPoint<Net> && shares_center<Net, Dev>;
 
-  auto& client() {
-    if (!client_)
-      client_.emplace(net_, layout_.holder(), model_.device(), Shards::of(parameters().size(), sizeof(T)),
+  auto& client(Wire wire) {
+    if (!client_) {
+      client_.emplace(net_, layout_.holder(), model_.device(), parameters().size(), width_on<T>(wire),
                       entry_);
+      wire_ = wire;
+    }
+    if (wire != wire_) throw ConfigError("a rule exchanges with one server in one wire, from first to last");
     return *client_;
   }
   auto& window() {
@@ -291,7 +363,7 @@ class Worker {
   }
 
   void exchanged(std::uint32_t refused) {
-    if constexpr (!shared) status_ = client().status();
+    if constexpr (!shared) status_ = client(wire_).status();
     ++report_.exchanges;
     report_.refused += refused;
     if (status_.stop != 0) report_.stopped = true;
@@ -304,9 +376,10 @@ class Worker {
       net_.send(read(as_bytes(const_cast<Request&>(farewell))), layout_.holder(), tag::leave);
       net_.receive(Span<char>(), layout_.holder(), tag::ended);
     } else {
-      client().leave(farewell);
-      report_.lost = client().lost();
-      report_.rejoined = client().rejoined();
+      auto& last = client(client_ ? wire_ : Wire::float32);
+      last.leave(farewell);
+      report_.lost = last.lost();
+      report_.rejoined = last.rejoined();
     }
   }
 
@@ -402,6 +475,7 @@ class Worker {
   bool met_ = false;
   Status status_{};
   View published_;
+  Wire wire_{};                                             // of the exchanges with a server
   std::optional<typename Dev::template Buffer<T>> before_;  // x at the start of an exchange, or its deltas
 
   struct None {};
@@ -409,11 +483,13 @@ class Worker {
   struct Messages {
     using Desk = None;
     using Client = None;
+    using Sum = None;
   };
   template <PointToPoint N>
   struct Messages<N> {
     using Desk = CenterDesk<N, Dev, T>;
-    using Client = CenterClient<N, Dev, T>;
+    using Client = CenterClient<N, Dev>;
+    using Sum = MessageSum<N, Dev, T, Timeline<Os...>>;
   };
   template <class N, bool Yes>
   struct Shared {
@@ -425,6 +501,7 @@ class Worker {
   };
   std::optional<typename Messages<Net>::Desk> desk_;
   std::optional<typename Messages<Net>::Client> client_;
+  std::optional<typename Messages<Net>::Sum> sum_;
   std::optional<typename Shared<Net, shared>::Window> window_;
 };
 

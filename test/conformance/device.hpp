@@ -12,6 +12,7 @@
 
 #include "elastic/concepts.hpp"
 #include "elastic/optimizer/sgd.hpp"
+#include "elastic/wire.hpp"
 #include "support/catch.hpp"
 #include "support/launch.hpp"
 
@@ -167,6 +168,28 @@ void bounds(Dev& device) {
   }
 }
 
+/// Views of two kinds of values, as 16 bits for what was 32: the codec's bits.
+template <class Codec, class Dev>
+void converts(Dev& device) {
+  using Value = typename Codec::Value;
+  for (std::size_t const n : lengths) {
+    for (std::size_t const shift : {0u, 1u}) {
+      INFO(n << " values from " << shift);
+      auto xs = support::random_values<float>(n, 10);
+      Placed<float, Dev> const x(device, shift, xs);
+      std::vector<Value> hs(n, Value(1));
+      Placed<Value, Dev> const h(device, 0, hs);
+      device.for_each(ops::Split<Codec>{}, h.span(), x.span());
+      for (std::size_t i = 0; i < n; ++i) ops::Split<Codec>{}(hs[i], xs[i]);
+      CHECK(h.values() == hs);
+      CHECK(x.values() == xs);
+      device.for_each(ops::AddDecoded<Codec>{}, x.span(), h.span());
+      for (std::size_t i = 0; i < n; ++i) ops::AddDecoded<Codec>{}(xs[i], hs[i]);
+      CHECK(x.values() == xs);
+    }
+  }
+}
+
 template <class Dev>
 void copies(Dev& device) {
   auto const values = support::random_values<float>(1000, 7);
@@ -234,6 +257,8 @@ void device() {
   exchanges<float>(dev);
   exchanges<double>(dev);
   bounds(dev);
+  converts<codec::Bf16>(dev);
+  converts<codec::Fp16>(dev);
   copies(dev);
   if constexpr (OwnMemory<Dev>) {
     copies_beside(dev);

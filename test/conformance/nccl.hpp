@@ -6,8 +6,8 @@
 #include <cstddef>
 #include <vector>
 
+#include "elastic/chunks.hpp"
 #include "elastic/span.hpp"
-#include "elastic/transport/detail/chunks.hpp"
 #include "support/launch.hpp"
 
 namespace conformance {
@@ -56,7 +56,7 @@ double wrong_traffic(Net& net, int team, OnDevice on_device) {
   on_device(std::vector<float>(1000), [&](auto x) { net.all_reduce(x); });
   on_device(std::vector<double>(10), [&](auto x) { net.broadcast(x, 0); });
   auto const after = net.traffic();
-  std::size_t const sum = elastic::transport::detail::all_reduce_sent(1000, team, net.rank()) * sizeof(float);
+  std::size_t const sum = elastic::all_reduce_sent(1000, team, net.rank()) * sizeof(float);
   std::size_t const down = net.rank() == 0 ? std::size_t(team - 1) * 80 : 0, up = net.rank() == 0 ? 0 : 80;
   return double(after.sent_bytes - before.sent_bytes != sum + down) +
          double(after.received_bytes - before.received_bytes != sum + up);

@@ -17,9 +17,9 @@
 #include <thread>
 #include <vector>
 
+#include "elastic/chunks.hpp"
 #include "elastic/error.hpp"
 #include "elastic/span.hpp"
-#include "elastic/transport/detail/chunks.hpp"
 
 namespace support {
 
@@ -40,7 +40,7 @@ template <class Run>
 std::size_t all_reduce_bytes(std::size_t n, int ranks, int rank, std::size_t width) {
   if constexpr (requires { Run::sums_whole(n, ranks); })
     if (Run::sums_whole(n * width, ranks)) return std::size_t(ranks - 1) * n * width;
-  return elastic::transport::detail::all_reduce_sent(n, ranks, rank) * width;
+  return elastic::all_reduce_sent(n, ranks, rank) * width;
 }
 
 /// `n` normal values that differ by seed.

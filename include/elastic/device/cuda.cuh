@@ -83,15 +83,16 @@ class Cuda {
     synchronize();
   }
 
-  /// f(y[i], x[i]...) for every i, one kernel. All views have the size of the first, and overlap nowhere unless
-  /// they are the same.
+  /// f(y[i], x[i]...) for every i, one kernel, which moves packs of values where all views are of one kind. All views
+  /// have the size of the first, and overlap nowhere unless they are the same.
   template <class F, class T, class... Ts>
   void for_each(F f, Span<T, memory> y, Span<Ts, memory>... x) {
     if (y.empty()) return;
     using Value = std::remove_const_t<T>;
-    static_assert((std::is_same_v<Value, std::remove_const_t<Ts>> && ...), "views of one kind of value");
+    constexpr bool one_kind = (std::is_same_v<Value, std::remove_const_t<Ts>> && ...);
     std::uintptr_t const address = reinterpret_cast<std::uintptr_t>(y.data());
-    bool const aligned = ((reinterpret_cast<std::uintptr_t>(x.data()) % 16 == address % 16) && ... && true);
+    bool const aligned =
+        one_kind && ((reinterpret_cast<std::uintptr_t>(x.data()) % 16 == address % 16) && ... && true);
     std::size_t const n = y.size();
     std::size_t head = n, packs = 0;
     if (aligned) {
@@ -100,8 +101,13 @@ class Cuda {
     }
     std::size_t const tile = detail::threads_per_block * (packs > 0 ? detail::packs_in_flight : 1);
     detail::OnDevice const here(ordinal());
-    detail::for_each<Value><<<blocks(packs > 0 ? packs : n, tile), detail::threads_per_block, 0, stream()>>>(
-        n, head, packs, f, y.data(), x.data()...);
+    if constexpr (one_kind)
+      detail::for_each<Value>
+          <<<blocks(packs > 0 ? packs : n, tile), detail::threads_per_block, 0, stream()>>>(
+              n, head, packs, f, y.data(), x.data()...);
+    else
+      detail::for_each_kind<<<blocks(n, detail::threads_per_block * detail::packs_in_flight),
+                              detail::threads_per_block, 0, stream()>>>(n, f, y.data(), x.data()...);
     detail::check(cudaGetLastError(), "for_each");
   }
 

@@ -19,7 +19,7 @@ namespace elastic::rule {
 ///     server   c <- c + d
 ///
 /// Both ends apply the same d, so center + workers + deltas in flight is conserved whatever the order of
-/// arrival and however old the c that a worker has read.
+/// arrival, however old the c that a worker has read, and however a wire of 16 bits has rounded them.
 struct AsyncEasgd {
   static constexpr std::string_view name = "async_easgd";
   static constexpr Needs needs = Needs::point_to_point;
@@ -29,6 +29,7 @@ struct AsyncEasgd {
   std::optional<double> server_alpha{};
   long period = 10;
   Order order = Order::jacobi;
+  Wire wire = Wire::float32;
   double limit = 1e4;
   static constexpr auto options = std::tuple_cat(
       elastic_options<AsyncEasgd>,
@@ -43,6 +44,10 @@ struct AsyncEasgd {
   void check(int workers) const {
     check_options(*this);
     check_stable(moving_rate(*this, workers), 1, name);
+    if (wire == Wire::fp16 && limit > codec::Fp16::largest)
+      throw ConfigError("limit = " + to_text(limit) +
+                        ": larger deltas become 65504 in fp16, so that none would be "
+                        "refused; set a limit of at most 65504, or wire = bf16");
   }
 
   void worker(auto& w) const {
@@ -53,7 +58,7 @@ struct AsyncEasgd {
     while (w.next_step()) {
       if (order == Order::jacobi && w.step() % period == 0) {
         auto exchange =
-            w.start_exchange(ops::Stretch{rate.worker}, add, x, limit);  // d = alpha (x - c) of time t
+            w.start_exchange(ops::Stretch{rate.worker}, add, x, limit, wire);  // d = alpha (x - c) of time t
         w.compute_gradient();
         w.apply_gradient();
         w.for_each(ops::Subtract{}, x, exchange.deltas());
@@ -61,14 +66,14 @@ struct AsyncEasgd {
         w.compute_gradient();
         w.apply_gradient();
         if (order == Order::post_step && (w.step() + 1) % period == 0)
-          w.exchange(ops::Retract{rate.worker}, add, x, limit);  // d = alpha (x - c); x -= d
+          w.exchange(ops::Retract{rate.worker}, add, x, limit, wire);  // d = alpha (x - c); x -= d
       }
     }
   }
 
   void server(auto& s) const {
     auto const rate = moving_rate(*this, s.workers());
-    s.serve(s.state("center", s.parameters()), ops::AddScaled{rate.gain()}, limit);
+    s.serve(s.state("center", s.parameters()), ops::AddScaled{rate.gain()}, limit, wire);
   }
 };
 

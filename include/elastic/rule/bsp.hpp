@@ -8,6 +8,7 @@
 
 #include "elastic/compose.hpp"
 #include "elastic/ops.hpp"
+#include "elastic/wire.hpp"
 
 namespace elastic::rule {
 
@@ -29,17 +30,22 @@ constexpr auto names(Combine) {
 /// With equal starts and period 1, parameters at learning rate p r, velocities at r, and one process on the
 /// joined batch at p r are the same in exact arithmetic, momentum included, although no velocity is ever
 /// exchanged in the first.
+///
+/// With a wire of 16 bits all workers still end a step with the same bits. Of parameters it is then their way from the
+/// last mean that travels: rounded themselves, they would not notice small steps.
 struct Bsp {
   static constexpr std::string_view name = "bsp";
   static constexpr Needs needs = Needs::collective;
 
   Combine combine = Combine::gradients;
   long period = 1;
+  Wire wire = Wire::float32;
   static constexpr auto options =
       std::tuple{Option{"combine", &Bsp::combine,
                         "what is put together: the mean of gradients, the mean of parameters, "
                         "the sum of velocities"},
-                 Option{"period", &Bsp::period, "parameters: local steps from one mean to the next", 1.0}};
+                 Option{"period", &Bsp::period, "parameters: local steps from one mean to the next", 1.0},
+                 Option{"wire", &Bsp::wire, "how they travel: as they are, or in 16 bits"}};
 
   void check(int) const {
     check_options(*this);
@@ -50,24 +56,32 @@ struct Bsp {
 
   void worker(auto& w) const {
     auto x = w.parameters();
+    bool const from_mean = combine == Combine::parameters && wire != Wire::float32;
     auto sum = w.allocate(combine == Combine::velocities ? x.size() : 0);
+    auto zeros = w.allocate(from_mean ? x.size() : 0);
+    auto last = from_mean ? w.state("mean", zeros.span()) : zeros.span();
     ops::Scale const mean{1.0 / w.workers()};
 
     while (w.next_step()) {
       w.compute_gradient();
       if (combine == Combine::gradients) {
-        w.all_reduce(w.gradients());
+        w.all_reduce(w.gradients(), wire);
         w.for_each(mean, w.gradients());
         w.apply_gradient();
       } else if (combine == Combine::parameters) {
         w.apply_gradient();
         if ((w.step() + 1) % period == 0) {
-          w.all_reduce(x);
+          if (from_mean) w.for_each(ops::Subtract{}, x, last);
+          w.all_reduce(x, wire);
           w.for_each(mean, x);
+          if (from_mean) {
+            w.for_each(ops::Add{}, x, last);
+            w.copy(x, last);
+          }
         }
       } else {
         w.copy(w.accumulate_velocity(), sum);
-        w.all_reduce(sum);
+        w.all_reduce(sum, wire);
         w.for_each(ops::Add{}, x, sum.span());
       }
       w.publish(x);

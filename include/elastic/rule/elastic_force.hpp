@@ -13,6 +13,7 @@
 
 #include "elastic/error.hpp"
 #include "elastic/options.hpp"
+#include "elastic/wire.hpp"
 
 namespace elastic::rule {
 
@@ -60,6 +61,7 @@ constexpr auto elastic_options = std::tuple{
            0.0},
     Option{"period", &Rule::period, "steps from one exchange to the next", 1.0},
     Option{"order", &Rule::order, "force at time t, hidden behind the gradient, or after the local steps"},
+    Option{"wire", &Rule::wire, "how deltas and center travel: as they are, or in 16 bits"},
 };
 
 /// Synchronous EASGD is stable for alpha below this, on a direction of curvature h with eta h = `eta_h`:

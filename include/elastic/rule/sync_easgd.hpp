@@ -15,7 +15,8 @@ namespace elastic::rule {
 ///     x_i <- x_i - eta g_i(x_i) - alpha (x_i - c)
 ///     c   <- c   + alpha sum_i (x_i - c)
 ///
-/// Every worker keeps its own copy of c; the copies stay equal because they add the same sum.
+/// Every worker keeps its own copy of c; the copies stay equal because they add the same sum. What a wire of 16 bits
+/// rounds off the sum goes back to the x it came from, so that c + sum_i x_i is conserved all the same.
 struct SyncEasgd {
   static constexpr std::string_view name = "sync_easgd";
   static constexpr Needs needs = Needs::collective;
@@ -25,6 +26,7 @@ struct SyncEasgd {
   std::optional<double> server_alpha{};
   long period = 10;
   Order order = Order::jacobi;
+  Wire wire = Wire::float32;
   static constexpr auto options = elastic_options<SyncEasgd>;
 
   void check(int workers) const {
@@ -42,7 +44,7 @@ struct SyncEasgd {
       if (order == Order::jacobi && w.step() % period == 0) {
         w.for_each(ops::Stretch{rate.worker}, delta.span(), x, center);  // d = alpha (x - c), both of time t
         w.copy(delta, sum);
-        auto travelling = w.start_all_reduce(sum);
+        auto travelling = w.start_all_reduce(sum, wire, x);
         w.compute_gradient();
         w.apply_gradient();
         travelling.wait();
@@ -53,7 +55,7 @@ struct SyncEasgd {
         w.apply_gradient();
         if (order == Order::post_step && (w.step() + 1) % period == 0) {
           w.for_each(ops::Retract{rate.worker}, delta.span(), x, center);  // d = alpha (x - c); x -= d
-          w.all_reduce(delta);
+          w.all_reduce(delta, wire, x);
           w.for_each(ops::AddScaled{rate.gain()}, center, delta.span());
         }
       }

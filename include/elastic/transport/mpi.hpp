@@ -27,10 +27,10 @@
 #include <utility>
 #include <vector>
 
+#include "elastic/chunks.hpp"
 #include "elastic/concepts.hpp"
 #include "elastic/error.hpp"
 #include "elastic/stall.hpp"
-#include "elastic/transport/detail/chunks.hpp"
 
 namespace elastic::transport {
 
@@ -257,7 +257,7 @@ class Mpi {
   template <std::floating_point T>
   Ticket start_all_reduce(Span<T> x) {
     check_member();
-    std::size_t const sent = detail::all_reduce_sent(x.size(), team_size_, rank()) * sizeof(T);
+    std::size_t const sent = all_reduce_sent(x.size(), team_size_, rank()) * sizeof(T);
     auto const messages = 2 * static_cast<std::uint64_t>(team_size_ - 1);
     traffic_.sent_bytes += sent;
     traffic_.received_bytes += sent;

@@ -15,10 +15,10 @@
 #include <string_view>
 #include <utility>
 
+#include "elastic/chunks.hpp"
 #include "elastic/concepts.hpp"
 #include "elastic/device/detail/cuda_runtime.hpp"
 #include "elastic/error.hpp"
-#include "elastic/transport/detail/chunks.hpp"
 #include "elastic/transport/detail/nccl_team.hpp"
 
 namespace elastic::transport {
@@ -167,7 +167,7 @@ class Nccl : public detail::WindowsOf<Inner> {
     auto end = team_.enqueue("nccl: all_reduce", device_.stream(), [&](ncclComm_t team, cudaStream_t stream) {
       return ncclAllReduce(x.data(), x.data(), x.size(), type<T>, ncclSum, team, stream);
     });
-    std::size_t const sent = detail::all_reduce_sent(x.size(), team_.ranks(), rank()) * sizeof(T);
+    std::size_t const sent = all_reduce_sent(x.size(), team_.ranks(), rank()) * sizeof(T);
     auto const messages = 2 * static_cast<std::uint64_t>(team_.ranks() - 1);
     traffic_.sent_bytes += sent;
     traffic_.received_bytes += sent;

@@ -20,10 +20,10 @@
 #include <utility>
 #include <vector>
 
+#include "elastic/chunks.hpp"
 #include "elastic/concepts.hpp"
 #include "elastic/error.hpp"
 #include "elastic/stall.hpp"
-#include "elastic/transport/detail/chunks.hpp"
 #include "elastic/transport/detail/thread_window.hpp"
 
 namespace elastic::transport {
@@ -195,7 +195,7 @@ class Threads {
   template <class T>
   [[nodiscard("wait() on it")]] Ticket start_all_reduce(Span<T> x) {
     if (rank_ < team_) {
-      std::size_t const sent = detail::all_reduce_sent(x.size(), team_, rank_) * sizeof(T);
+      std::size_t const sent = all_reduce_sent(x.size(), team_, rank_) * sizeof(T);
       count_sent(sent, 2 * std::size_t(team_ - 1));
       count_received(sent, 2 * std::size_t(team_ - 1));
     }

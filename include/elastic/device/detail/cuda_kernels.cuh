@@ -103,6 +103,14 @@ __global__ void __launch_bounds__(threads_per_block)
   }
 }
 
+/// The same for values of several kinds, one at a time.
+template <class F, class... P>
+__global__ void __launch_bounds__(threads_per_block) for_each_kind(std::size_t n, F f, P*... p) {
+  for (std::size_t i = blockIdx.x * std::size_t(threads_per_block) + threadIdx.x; i < n;
+       i += gridDim.x * std::size_t(threads_per_block))
+    f(p[i]...);
+}
+
 /// One elastic exchange: a block of threads for each block of values, whose deltas stay in registers between the
 /// check and the sum.
 template <class T, class Move, class Add>

@@ -9,8 +9,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "elastic/chunks.hpp"
 #include "elastic/traffic.hpp"
-#include "elastic/transport/detail/chunks.hpp"
 #include "elastic/transport/detail/shared_cells.hpp"
 #include "elastic/transport/detail/shared_job.hpp"
 #include "elastic/transport/detail/shared_operation.hpp"

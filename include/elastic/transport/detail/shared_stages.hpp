@@ -10,7 +10,7 @@
 #include <cstring>
 #include <vector>
 
-#include "elastic/transport/detail/chunks.hpp"
+#include "elastic/chunks.hpp"
 #include "elastic/transport/detail/shared_job.hpp"
 #include "elastic/transport/detail/shared_operation.hpp"
 

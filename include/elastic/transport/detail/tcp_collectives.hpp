@@ -7,8 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "elastic/chunks.hpp"
 #include "elastic/span.hpp"
-#include "elastic/transport/detail/chunks.hpp"
 #include "elastic/transport/detail/tcp_engine.hpp"
 #include "elastic/transport/detail/tcp_operation.hpp"
 

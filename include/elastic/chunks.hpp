@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 
-namespace elastic::transport::detail {
+namespace elastic {
 
 struct Chunk {
   std::size_t first;
@@ -25,4 +25,4 @@ constexpr std::size_t all_reduce_sent(std::size_t n, int ranks, int r) {
   return (n - own) + std::size_t(ranks - 1) * own;
 }
 
-}  // namespace elastic::transport::detail
+}  // namespace elastic
