@@ -194,7 +194,7 @@ TEST_CASE("events become curves, thinned to their means") {
   elastic::observer::TensorBoard few(folder.path() / "few", {.every = 1e6});
   for (auto* board : {&all, &few}) {
     elastic::notify(elastic::event::Step{1, 5, 10, 2.0, 0.25}, *board);
-    elastic::notify(elastic::event::Step{1, 6, 10, 1.0, 0.5}, *board);
+    elastic::notify(elastic::event::Step{1, 6, 10, 1.0, 0.5, 0.875}, *board);
     elastic::notify(elastic::event::Exchange{1, 6, 0.75}, *board);
     elastic::notify(elastic::event::Applied{2, 6, 3.5, 77}, *board);
   }
@@ -202,9 +202,10 @@ TEST_CASE("events become curves, thinned to their means") {
                                                                           {"train/learning_rate", 0.25f, 5},
                                                                           {"train/loss", 1.0f, 6},
                                                                           {"train/learning_rate", 0.5f, 6},
+                                                                          {"train/error", 0.875f, 6},
                                                                           {"exchange/waited", 0.75f, 6},
                                                                           {"center/loss", 3.5f, 77}});
-  CHECK(points_of(only_file(folder.path() / "few")).size() == 4);
+  CHECK(points_of(only_file(folder.path() / "few")).size() == 5);
 }
 
 TEST_CASE("a TensorBoard file that cannot be written says so") {

@@ -23,7 +23,7 @@ namespace elastic::observer {
 ///   "exchange"  rank, step, waited
 ///   "applied"   worker, step, loss, version
 ///   "snapshot"  version, last
-/// and by convention what a tester writes, which samples/plot reads:
+/// and by convention what a tester writes, which bench/plot reads:
 ///   "test"      test_error (0 ... 1), samples (used for training so far by all workers), label (of the
 ///   curve)
 /// A number that is not finite is written as null: JSON has no other way.

@@ -9,6 +9,7 @@
 #include <bit>
 #include <boost/crc.hpp>
 #include <chrono>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -31,7 +32,7 @@ struct TensorBoardOptions {
 /// folder is a run there. Use it from one thread.
 ///
 /// As an observer it writes, over the step that the event names:
-///   a worker   train/loss (mean since the last point), train/learning_rate, exchange/waited (seconds, mean likewise)
+///   a worker   train/loss and train/error (means since the last point), train/learning_rate, exchange/waited (seconds, mean likewise)
 ///   a server   center/loss (of the workers' last batches, mean likewise), over the exchanges that the center has seen
 class TensorBoard {
  public:
@@ -62,6 +63,8 @@ class TensorBoard {
       scalar("train/loss", *loss, e.step);
       scalar("train/learning_rate", e.rate, e.step);
     }
+    if (std::isnan(e.error)) return;
+    if (auto const error = train_error_.next(e.error, options_.every)) scalar("train/error", *error, e.step);
   }
   void operator()(event::Exchange const& e) {
     if (auto const waited = waited_.next(e.waited, options_.every))
@@ -147,7 +150,7 @@ class TensorBoard {
 
   TensorBoardOptions options_;
   detail::AppendFile file_;
-  Thinned train_loss_, waited_, center_loss_;
+  Thinned train_loss_, train_error_, waited_, center_loss_;
 };
 
 }  // namespace elastic::observer
