@@ -36,6 +36,7 @@ struct Job {
   std::string commit{};
   double commit_every = 30;
   std::string label{};
+  std::string theano_mpi_config{};
 
   static constexpr auto options = std::tuple{
       elastic::Option{"rule", &Job::rule, "async_easgd, sync_easgd or bsp"},
@@ -69,6 +70,9 @@ struct Job {
                       "async_easgd: folder where the server keeps its center, to go on from if it is killed"},
       elastic::Option{"commit_every", &Job::commit_every, "seconds from one commit to the next", 0.001},
       elastic::Option{"label", &Job::label, "name of the run in its log; not set: the rule"},
+      elastic::Option{
+          "theano_mpi_config", &Job::theano_mpi_config,
+          "Theano-MPI's configuration, as `config.yaml,alexnet.yaml`; what else is said wins over it"},
   };
 
   void check() const { elastic::check_options(*this); }

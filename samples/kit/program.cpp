@@ -2,7 +2,9 @@
 // From options to a role over a transport on a device, the same for all programs of the kit.
 #include "program.hpp"
 
+#include <algorithm>
 #include <atomic>
+#include <concepts>
 #include <csignal>
 #include <cstdio>
 #include <string>
@@ -11,9 +13,11 @@
 #include <unistd.h>
 
 #include "choices.hpp"
+#include "elastic/cli/place.hpp"
 #include "elastic/device/cpu.hpp"
 #include "elastic/dispatch.hpp"
 #include "play.hpp"
+#include "theano_mpi.hpp"
 
 namespace sample {
 namespace {
@@ -58,13 +62,62 @@ int rank_of(std::string const& role, Job const& job, int servers) {
   return role == "server" ? 0 : role == "tester" ? servers + job.clients : servers + job.index - 1;
 }
 
+/// Where processes do not start each other: a role for each.
+template <class Net>
+inline constexpr bool role_each =
+    std::same_as<Net, transport::Tcp> || std::same_as<Net, transport::SharedMemory>;
+
+/// The command lines of a job, one a process: what samples/launch starts.
+template <class Net>
+void print_roles(Job const& job, int servers) {
+  if constexpr (std::same_as<Net, transport::Threads> || std::same_as<Net, transport::Serial>) {
+    std::printf("all\n");
+  } else if constexpr (!role_each<Net>) {
+    std::printf("mpirun %d all\n", servers + job.clients + job.testers);
+  } else {
+    if (servers > 0) std::printf("server\n");
+    for (int i = 1; i <= job.clients; ++i) std::printf("client --index %d\n", i);
+    if (job.testers > 0) std::printf("tester\n");
+  }
+}
+
+/// The role that this process's launcher gives it; where the command line says nothing else, the launcher's other
+/// words count, too: how many processes there are, where the first one is, which GPU this one has.
+template <class Net>
+std::string take_place(Job& job, Compute& compute, elastic::cli::Settings const& settings, int servers) {
+  if constexpr (!role_each<Net>) {
+    return "all";
+  } else {
+    auto const place = elastic::cli::detect_place(environ);
+    if (!settings.contains("clients")) job.clients = place.size - servers - job.testers;
+    int const size = servers + job.clients + job.testers;
+    if (size != place.size || job.clients < 1)
+      throw elastic::ConfigError("auto: " + place.source + " says that there are " +
+                                 std::to_string(place.size) + " processes; " + std::to_string(servers) +
+                                 " server(s), " + std::to_string(job.testers) + " tester(s) and " +
+                                 (settings.contains("clients") ? std::to_string(job.clients) : "at least 1") +
+                                 " client(s) are asked for");
+    if (!settings.contains("host") && !place.host.empty()) job.host = place.host;
+    if (!settings.contains("port") && place.port > 0) job.port = place.port;
+    if (!settings.contains("gpu")) compute.gpu = place.local_rank;
+    job.index = std::clamp(place.rank - servers + 1, 1, job.clients);
+    std::string const role = place.rank < servers                 ? "server"
+                             : place.rank < servers + job.clients ? "client"
+                                                                  : "tester";
+    std::fprintf(stderr, "rank %d of %d is %s, says %s\n", place.rank, place.size,
+                 role == "client" ? ("client " + std::to_string(job.index)).c_str() : role.c_str(),
+                 place.source.c_str());
+    return role;
+  }
+}
+
 /// Calls program(net) with this process's rank, or with all ranks where they live in this process.
 template <class Net, class F>
 void join(std::string const& role, Job const& job, int servers, std::uint64_t generation, int argc,
           char** argv, F program) {
   std::chrono::duration<double> const timeout(job.timeout);
   int const size = servers + job.clients + job.testers;
-  if constexpr (std::same_as<Net, transport::Tcp> || std::same_as<Net, transport::SharedMemory>) {
+  if constexpr (role_each<Net>) {
     if (role == "all")
       throw elastic::ConfigError("--transport " + job.transport +
                                  " has a process for each role: say server, client or tester instead of all");
@@ -133,8 +186,11 @@ bool play_where_told(Net& net, Rule const& rule, Part const& part) {
 
 Program::Program(std::string const& description, Job job, elastic::optimizer::Sgd sgd)
     : job_(std::move(job)), sgd_(std::move(sgd)), line_(description) {
-  line_.add_word("role", role_, "what this process is; all: every role, with mpi, threads or serial",
-                 {"server", "client", "tester", "all"});
+  line_.add_word(
+      "role", role_,
+      "what this process is; all: every role, with mpi, threads or serial; auto: what the launcher says "
+      "(torchrun, srun, mpirun); roles: prints those of the job",
+      {"server", "client", "tester", "all", "auto", "roles"});
 }
 
 int Program::run(int argc, char** argv, std::function<std::unique_ptr<Task>(Job const&)> const& load) {
@@ -145,8 +201,13 @@ int Program::run(int argc, char** argv, std::function<std::unique_ptr<Task>(Job 
   line_.add<elastic::rule::Bsp>("Rule bsp");
   line_.add("The local step", sgd_);
   line_.add("Its learning rate over time", sgd_.schedule);
-  auto const settings = line_.parse(argc, argv, environ);
+  auto settings = line_.parse(argc, argv, environ);
   if (!settings) return 0;
+  if (auto const files = settings->find("theano_mpi_config"); files != settings->end())
+    for (auto const& [key, setting] : theano_mpi::read(files->second.text)) {
+      elastic::cli::check_key(key, setting.origin, line_.keys());
+      settings->try_emplace(key, setting);
+    }
   for (auto const& read : readers_) read(*settings);
   elastic::cli::apply(*settings, job_);
   elastic::cli::apply(*settings, compute_);
@@ -161,8 +222,10 @@ int Program::run(int argc, char** argv, std::function<std::unique_ptr<Task>(Job 
       job_.transport, job_.rule, [&]<class Net, class Rule>() {
         Rule rule;
         elastic::cli::apply(*settings, rule);
-        rule.check(job_.clients);
         constexpr int servers = Rule::needs == elastic::Needs::point_to_point ? 1 : 0;
+        if (role_ == "roles") return print_roles<Net>(job_, servers);
+        if (role_ == "auto") role_ = take_place<Net>(job_, compute_, *settings, servers);
+        rule.check(job_.clients);
         auto const task = load(job_);
         Commits commits(job_, role_, servers);
         join<Net>(role_, job_, servers, commits.lineage().generation, argc, argv, [&](Net& net) {

@@ -55,8 +55,9 @@ class CommandLine {
 
   /// Parses; none if --help or --version has been printed. Throws ConfigError for everything that is wrong.
   std::optional<Settings> parse(int argc, char const* const* argv, char const* const* environment,
-                                std::vector<std::string> const& reserved = {"ELASTIC_SECRET",
-                                                                            "ELASTIC_SECRET_FILE"}) {
+                                std::vector<std::string> const& reserved = {
+                                    "ELASTIC_SECRET", "ELASTIC_SECRET_FILE", "ELASTIC_RANK", "ELASTIC_SIZE",
+                                    "ELASTIC_LOCAL_RANK"}) {
     std::vector<std::string> arguments;
     for (int i = argc - 1; i > 0; --i) arguments.push_back(dashed(argv[i]));  // CLI11 wants them backwards
     try {
@@ -81,6 +82,13 @@ class CommandLine {
     return settings;
   }
 
+  /// The keys of all options.
+  std::vector<std::string> keys() const {
+    std::vector<std::string> all{"config", "help", "version"};
+    for (auto const& [key, row] : rows_) all.push_back(key);
+    return all;
+  }
+
  private:
   struct Row {
     std::string name;
@@ -100,12 +108,6 @@ class CommandLine {
       for (std::size_t i = 2; i < argument.size() && argument[i] != '='; ++i)
         if (argument[i] == '_') argument[i] = '-';
     return argument;
-  }
-
-  std::vector<std::string> keys() const {
-    std::vector<std::string> all{"config", "help", "version"};
-    for (auto const& [key, row] : rows_) all.push_back(key);
-    return all;
   }
 
   template <class Owner, class Value>
