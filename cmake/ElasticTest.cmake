@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # How a source file becomes an executable and a CTest: which components it links, how it is launched, how long
 # it may take. First lines of a source may say `// needs: tcp fmt`, `// timeout: 300`, `// run: mpirun 3`,
-# `// run: plain`, `// expect: <text>`; `// processors: 1` if its threads mostly wait.
+# `// run: plain`, `// expect: <text>`; `// processors: 1` if its threads mostly wait; `// optimize: 1` for a test
+# that costs more to compile at the build's own level than to run.
 include(${CMAKE_CURRENT_LIST_DIR}/ElasticNeeds.cmake)
 
 set(elastic_cmake_dir ${CMAKE_CURRENT_LIST_DIR})
@@ -114,6 +115,10 @@ function(elastic_test name)
   add_test(NAME ${name} COMMAND ${name})
   list(GET arg_SOURCES 0 source)
   elastic_test_properties(${name} "${source}")
+  elastic_directive("${source}" optimize level)
+  if(level)
+    target_compile_options(${name} PRIVATE -O${level})
+  endif()
   set_tests_properties(${name} PROPERTIES LABELS unit SKIP_REGULAR_EXPRESSION "(^|\n)skipped: ")
   if(threads)
     set(processors 2)

@@ -5,7 +5,7 @@
 cmake_minimum_required(VERSION 3.22)
 
 set(words span ops wire chunks error traffic event options parameter_group version stall lineage shards role report)
-set(entry train dispatch elastic)
+set(entry train dispatch elastic checkpoint checkpoints)
 set(policies device transport optimizer model data observer)
 
 # Which layer a header, named relative to ROOT, belongs to: a policy's is its folder, and a header beside the

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Between two steps: observers are told, and a run that goes on from what they were told ends with the same bits
 // as one that was never interrupted.
+// optimize: 1
 #include <optional>
 #include <string>
 #include <vector>

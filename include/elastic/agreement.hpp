@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "elastic/concepts.hpp"
@@ -18,18 +19,23 @@ namespace elastic {
 
 namespace detail {
 
-/// The first "key=value" line in which `mine` differs from `theirs`, as a sentence; empty if none does.
-inline std::string first_difference(std::string_view theirs, std::string_view mine, int rank) {
-  while (!theirs.empty() || !mine.empty()) {
-    std::string_view const a = theirs.substr(0, theirs.find('\n')), b = mine.substr(0, mine.find('\n'));
-    if (a != b)
-      return "rank 0 trains with " + std::string(a.empty() ? "nothing" : a) + ", rank " +
-             std::to_string(rank) + " with " + std::string(b.empty() ? "nothing" : b) +
-             "; start every rank with the same options";
-    theirs.remove_prefix(std::min(theirs.size(), a.size() + 1));
-    mine.remove_prefix(std::min(mine.size(), b.size() + 1));
+/// The first lines in which two texts differ, "nothing" where one of them ends; equal if none do.
+inline std::pair<std::string, std::string> first_different_lines(std::string_view a, std::string_view b) {
+  while (!a.empty() || !b.empty()) {
+    std::string_view const x = a.substr(0, a.find('\n')), y = b.substr(0, b.find('\n'));
+    if (x != y) return {std::string(x.empty() ? "nothing" : x), std::string(y.empty() ? "nothing" : y)};
+    a.remove_prefix(std::min(a.size(), x.size() + 1));
+    b.remove_prefix(std::min(b.size(), y.size() + 1));
   }
   return {};
+}
+
+/// The first "key=value" line in which `mine` differs from `theirs`, as a sentence; empty if none does.
+inline std::string first_difference(std::string_view theirs, std::string_view mine, int rank) {
+  auto const [a, b] = first_different_lines(theirs, mine);
+  if (a == b) return {};
+  return "rank 0 trains with " + a + ", rank " + std::to_string(rank) + " with " + b +
+         "; start every rank with the same options";
 }
 
 }  // namespace detail

@@ -2,12 +2,15 @@
 // Endless normal noise: the data of model::Quadratic.
 #pragma once
 
+#include <istream>
+#include <ostream>
 #include <random>
 #include <vector>
 
 namespace elastic::data {
 
-/// Batches of n values from N(0, sigma^2); equal for equal seeds on one standard library.
+/// Batches of n values from N(0, sigma^2); equal for equal seeds on one standard library. Its place can be written
+/// to and read from a stream.
 template <class T = float>
 class Noise {
  public:
@@ -16,6 +19,13 @@ class Noise {
   std::vector<T> const& next() {
     for (T& value : batch_) value = normal_(random_);
     return batch_;
+  }
+
+  friend std::ostream& operator<<(std::ostream& out, Noise const& noise) {
+    return out << noise.random_ << ' ' << noise.normal_;
+  }
+  friend std::istream& operator>>(std::istream& in, Noise& noise) {
+    return in >> noise.random_ >> noise.normal_;
   }
 
  private:

@@ -126,6 +126,7 @@ class TensorFile {
   }
 
   TensorFile(TensorFile&&) = default;  // what points into it goes with it
+  TensorFile& operator=(TensorFile&&) = default;
 
   std::filesystem::path const& path() const { return path_; }
   /// Without the checksums.

@@ -36,6 +36,14 @@ class Descriptor {
   int number_;
 };
 
+/// Brings to the disk which files `folder` has; throws Error.
+inline void sync_folder(std::filesystem::path const& folder) {
+  Descriptor const directory(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  // Some file systems cannot do this to a folder and say EINVAL; the files themselves are safe by then.
+  if (directory.number() < 0 || (::fsync(directory.number()) != 0 && errno != EINVAL))
+    throw Error(folder.string() + ": cannot bring the folder to the disk: " + std::strerror(errno));
+}
+
 /// Replaces the file at `path` by `parts` one after the other. Throws Error, naming the file and the step
 /// that failed; the old file is then untouched and nothing is left beside it.
 inline void write_atomically(std::filesystem::path const& path, std::span<std::string_view const> parts) {
@@ -68,13 +76,7 @@ inline void write_atomically(std::filesystem::path const& path, std::span<std::s
   }
   if (std::rename(unfinished.c_str(), path.c_str()) != 0) fail("rename into place");
   unfinished.clear();
-
-  std::filesystem::path const folder = path.has_parent_path() ? path.parent_path() : ".";
-  Descriptor const directory(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  // Some file systems cannot do this to a folder and say EINVAL; the file itself is safe by then.
-  if (directory.number() < 0 || (::fsync(directory.number()) != 0 && errno != EINVAL)) {
-    fail("bring its folder to the disk");
-  }
+  sync_folder(path.has_parent_path() ? path.parent_path() : ".");
 }
 
 }  // namespace elastic::model::detail
