@@ -2,10 +2,15 @@
 // Photographs: every kind of JPEG as RGB, parts and squares of them, folders of them, and damaged ones refused.
 #include <cmath>
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <map>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "../samples/imagenet/preparation.hpp"
+#include "elastic/data/batch_files.hpp"
 #include "elastic/data/batches.hpp"
 #include "elastic/data/image_folder.hpp"
 #include "elastic/data/jpeg.hpp"
@@ -255,4 +260,75 @@ TEST_CASE("a flat folder is a set with a file of labels") {
              ContainsSubstring("expected lines '<image> <class>', found 'val_1.JPEG'"));
   CHECK_THAT(complaint({.labels = folder.path() / "none.txt"}),
              ContainsSubstring("none.txt: cannot be opened"));
+}
+
+TEST_CASE("prepared, a folder is a set of batch files, whatever the threads and the interruptions") {
+  support::TempFolder const folder;
+  std::filesystem::path const from = folder.path() / "from", to = folder.path() / "to";
+  for (int i = 0; i < 21; ++i) {
+    std::string const name = "from/n0" + std::to_string(i % 4) + "/" + std::to_string(i) + ".JPEG";
+    std::filesystem::create_directories((folder.path() / name).parent_path());
+    folder.write(name, encode_jpeg(smooth_picture(40 + i, 30, i)));
+  }
+  auto const set = [&] { return ImageFolder(from, {.size = 24}); };
+  sample::Preparation how{.size = 24, .images_per_file = 6, .jobs = 1};
+  std::atomic<bool> stop = false;
+  auto const prepare = [&](std::filesystem::path const& where) {
+    return sample::prepare_set(set(), where, how, stop);
+  };
+  auto const files = [](std::filesystem::path const& where) {
+    std::map<std::string, std::string> all;
+    for (auto const& entry : std::filesystem::directory_iterator(where)) {
+      std::ifstream file(entry.path(), std::ios::binary);
+      all[entry.path().filename().string()] = {std::istreambuf_iterator<char>(file), {}};
+    }
+    return all;
+  };
+
+  sample::Prepared const first = prepare(to);
+  CHECK((first.images == 21 && first.files == 4 && first.kept == 0 && first.skipped == 0 && !first.stopped));
+  BatchFiles const stored(to);
+  ImageFolder const pictures = set();
+  REQUIRE(stored.count == 21);
+  CHECK((stored.class_names == pictures.class_names && stored.height == 24));
+  auto const order = epoch_order(21, 1, 0);
+  std::vector<std::uint8_t> a, b;
+  for (std::size_t i = 0; i < 21; ++i) {
+    std::uint8_t const* const image = pictures.image(order[i], a);
+    CHECK(std::equal(image, image + 3 * 24 * 24, stored.image(i, b)));
+    CHECK(stored.label(i) == pictures.label(order[i]));
+  }
+
+  auto const good = files(to);
+  how.jobs = 3;
+  prepare(folder.path() / "parallel");
+  CHECK(files(folder.path() / "parallel") == good);
+
+  stop = true;
+  CHECK((prepare(folder.path() / "stopped").stopped && files(folder.path() / "stopped").empty()));
+  stop = false;
+  std::filesystem::remove(to / "00001.batch");
+  folder.write("to/00002.batch", good.at("00002.batch").substr(1));
+  folder.write("to/00003.batch.tmp1-0", "of a process that was killed");
+  sample::Prepared const again = prepare(to);
+  CHECK((again.images == 21 && again.files == 4 && again.kept == 2));
+  CHECK(files(to) == good);
+
+  how.seed = 2;
+  CHECK_THAT(message_of<elastic::ConfigError>([&] { prepare(to); }),
+             ContainsSubstring("00000.batch: holds other images"));
+  CHECK(files(to) == good);
+
+  folder.write("from/n02/6.JPEG", "no picture");
+  std::filesystem::path const bad = folder.path() / "bad";
+  CHECK_THAT(message_of<DataError>([&] { prepare(bad); }), ContainsSubstring("n02/6.JPEG: Not a JPEG"));
+  how.skip_bad = true;
+  sample::Prepared const rest = prepare(bad);
+  CHECK((rest.images == 20 && rest.files == 4 && rest.skipped == 1));
+  CHECK(BatchFiles(bad).count == 20);
+  CHECK_THAT(files(bad).at("skipped.txt"), ContainsSubstring("n02/6.JPEG: Not a JPEG"));
+  how.seed = 0;
+  prepare(folder.path() / "sorted");
+  BatchFiles const sorted(folder.path() / "sorted");
+  for (std::size_t i = 1; i < sorted.count; ++i) CHECK(sorted.label(i - 1) <= sorted.label(i));
 }

@@ -2,10 +2,14 @@
 // Trains AlexNet on photographs with any rule over any transport: one binary, a role for each process.
 //
 //   imagenet client --index 1 --clients 2 --data DIR &  imagenet client --index 2 --clients 2 --data DIR
+#include <string_view>
+
 #include "../kit/program.hpp"
 #include "photographs.hpp"
+#include "prepare.hpp"
 
 int main(int argc, char** argv) {
+  if (argc > 1 && std::string_view(argv[1]) == "prepare") return sample::prepare(argc - 1, argv + 1);
   return sample::guarded([&] {
     sample::Job job;
     job.rule = "bsp";

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "../kit/stored_images.hpp"
+#include "elastic/data/batch_files.hpp"
 #include "elastic/data/image_folder.hpp"
 #include "elastic/error.hpp"
 #include "elastic/model/nets.hpp"
@@ -49,6 +50,13 @@ inline elastic::model::Architecture architecture(PhotoNet net, int classes) {
   return elastic::model::alexnet(classes);
 }
 
+inline bool holds_batch_files(std::filesystem::path const& folder) {
+  std::error_code none;
+  for (auto const& entry : std::filesystem::directory_iterator(folder, none))
+    if (entry.path().extension() == ".batch") return true;
+  return false;
+}
+
 /// Throws ConfigError or DataError where the folder does not hold what it should.
 inline std::unique_ptr<Task> load(Photographs const& photographs, Reading const& reading) {
   namespace data = elastic::data;
@@ -65,6 +73,7 @@ inline std::unique_ptr<Task> load(Photographs const& photographs, Reading const&
     return std::make_unique<StoredImages<decltype(train)>>(std::move(train), std::move(test), std::move(net),
                                                            reading, 64, elastic::describe(photographs));
   };
+  if (holds_batch_files(root / "train")) return task(data::BatchFiles(root / "train"), data::BatchFiles(val));
   data::ImageFolder train(root / "train", {.size = photographs.size});
   data::ImageFolder test(
       val, {.size = photographs.size, .class_names = train.class_names, .labels = photographs.val_labels});

@@ -46,8 +46,9 @@ class BasicProgress {
   ~BasicProgress() { finish(); }
 
   /// Notes the state of the run and shows it if it is time to: `done` of `total` steps (0: unknown), the mean
-  /// loss of the latest step, and whatever else is worth a word in `extra`.
-  void update(long done, long total, double samples_per_second, double loss, std::string_view extra = {}) {
+  /// loss of the latest step, if there is such a thing, and whatever else is worth a word in `extra`.
+  void update(long done, long total, double samples_per_second, std::optional<double> loss,
+              std::string_view extra = {}) {
     auto const now = Clock::now();
     if (!origin_) origin_ = Origin{done, now};  // a resumed run does not begin at 0
     done_ = done;
@@ -55,9 +56,11 @@ class BasicProgress {
     rate_ = samples_per_second;
     extra_ = extra;
     // An average over the past that, unlike a plain one, neither starts at 0 nor stays not-a-number.
-    weight_ = std::isfinite(loss) && std::isfinite(loss_) ? options_.smoothing * weight_ : 0;
-    loss_ = weight_ == 0 ? loss : (loss_ * weight_ + loss) / (weight_ + 1);
-    weight_ += 1;
+    if (loss) {
+      weight_ = std::isfinite(*loss) && std::isfinite(loss_) ? options_.smoothing * weight_ : 0;
+      loss_ = weight_ == 0 ? *loss : (loss_ * weight_ + *loss) / (weight_ + 1);
+      weight_ += 1;
+    }
     double const age = seconds(now - started_);
     double const interval = terminal_ ? options_.every_on_terminal : options_.every_in_file;
     if (age < options_.quiet || (shown_ && seconds(now - *shown_) < interval)) return;
@@ -107,8 +110,10 @@ class BasicProgress {
       std::snprintf(text, sizeof text, "/%ld %.0f %%", total_, std::floor(percent));
       line += text;
     }
-    std::snprintf(text, sizeof text, "  %.0f samples/s  loss %.4g", rate_, loss_);
+    std::snprintf(text, sizeof text, "  %.0f samples/s", rate_);
     line += text;
+    std::snprintf(text, sizeof text, "  loss %.4g", loss_);
+    if (weight_ > 0) line += text;
     if (!time.empty()) line += "  " + time;
     std::size_t const plain = line.size();
     if (!extra_.empty()) line += "  " + extra_;
