@@ -89,8 +89,8 @@ inline std::size_t choice(std::string const& key, elastic::cli::Setting const& s
                           std::vector<std::string> const& words, std::string const& about) {
   auto const found = std::ranges::find(words, setting.text);
   if (found != words.end()) return std::size_t(found - words.begin());
-  std::string expected;
-  for (std::string const& word : words) expected += (expected.empty() ? "" : " or ") + word;
+  std::string expected = words.front();
+  for (std::size_t i = 1; i < words.size(); ++i) expected.append(" or ").append(words[i]);
   throw elastic::ConfigError(setting.origin + ": " + key + ": '" + setting.text + "' is not " + expected +
                              (about.empty() ? "" : ": " + about));
 }
