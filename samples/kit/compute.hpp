@@ -26,6 +26,7 @@ constexpr auto names(DeviceName) {
 struct Compute {
   DeviceName device = DeviceName::cpu;
   int gpu = 0;
+  int threads = 1;
   elastic::transport::Use center_on_device = elastic::transport::Use::never;
   std::size_t piece_bytes = elastic::transport::StagedOptions().piece_bytes;
   elastic::model::CudaNetOptions net{};
@@ -34,6 +35,7 @@ struct Compute {
       elastic::Option{"device", &Compute::device,
                       "cpu; cuda: a GPU; thrust: what would run on a GPU, on the CPU, slowly"},
       elastic::Option{"gpu", &Compute::gpu, "cuda: which GPU, from 0", 0.0},
+      elastic::Option{"threads", &Compute::threads, "cpu: threads that the net computes on", 1, 1024},
       elastic::Option{"center_on_device", &Compute::center_on_device,
                       "shared_memory: the center in the server's GPU memory: never, auto (if a check "
                       "with data passes), always; then no process computes on the CPU"},

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Parts that are played on the CPU.
+#include <memory_resource>
+
 #include "elastic/device/cpu.hpp"
 #include "elastic/model/convnet.hpp"
 #include "play.hpp"
@@ -9,9 +11,10 @@ namespace sample {
 struct OnCpu {
   /// Where ranks share memory, vectors live there, so that sums need no copies.
   template <class Net>
-  static elastic::device::Cpu device([[maybe_unused]] Net& net, Part const&) {
-    if constexpr (requires { net.resident(); }) return elastic::device::Cpu(net.resident());
-    return elastic::device::Cpu();
+  static elastic::device::Cpu device([[maybe_unused]] Net& net, Part const& part) {
+    int const threads = part.compute.threads;
+    if constexpr (requires { net.resident(); }) return elastic::device::Cpu(net.resident(), threads);
+    return elastic::device::Cpu(*std::pmr::new_delete_resource(), threads);
   }
   static elastic::model::Convnet model(elastic::model::Architecture architecture, int max_batch,
                                        elastic::device::Cpu device, Part const& part) {

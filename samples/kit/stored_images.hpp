@@ -60,6 +60,10 @@ class StoredImages final : public Task {
       throw elastic::ConfigError("the net takes " + std::to_string(net_.input().channels) + " channels and " +
                                  std::to_string(net_.classes()) + " classes; the images have " +
                                  std::to_string(train_.channels) + " and " + std::to_string(train_.classes));
+    if (test_.classes == train_.classes && test_.class_names != train_.class_names)
+      throw elastic::ConfigError(
+          "the classes of the images to test with have other names than those of the "
+          "training images");
     if (test_.classes != train_.classes)
       throw elastic::ConfigError("the training images have " + std::to_string(train_.classes) +
                                  " classes, those to test with " + std::to_string(test_.classes));
