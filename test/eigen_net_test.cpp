@@ -18,6 +18,7 @@ TEST_CASE("eigen: evaluation does not depend on the batch size", "[model]") {
 TEST_CASE("eigen: batch-norm statistics are those of the data", "[model]") {
   elastic::test::check_calibration<EigenNet>();
 }
+TEST_CASE("eigen: auxiliaries only train", "[model]") { elastic::test::check_auxiliaries<EigenNet>(); }
 TEST_CASE("eigen: batches that do not fit are refused", "[model]") {
   elastic::test::check_refusals<EigenNet>();
 }

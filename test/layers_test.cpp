@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 #include <span>
@@ -64,6 +65,114 @@ TEST_CASE("alexnet has the shapes, groups and starting values that Theano-MPI ta
   CHECK(deviations == std::vector{0.01, 0.01, 0.01, 0.01, 0.01, 0.005, 0.005, 0.01});
   CHECK(net.input() == Shape{3, 227, 227});
   CHECK(net.classes() == 1000);
+}
+
+TEST_CASE("googlenet has the sizes and parameters of its paper, its towers and its start those of Theano-MPI",
+          "[model]") {
+  Architecture const net = googlenet();
+  // Inputs x outputs x window + outputs, layer by layer.
+  auto const conv = [](long inputs, long outputs, long kernel) {
+    return inputs * outputs * kernel * kernel + outputs;
+  };
+  long expected = conv(3, 64, 7) + conv(64, 64, 1) + conv(64, 192, 3);
+  int inputs = 192;
+  for (auto const& [one, three_in, three, five_in, five, pooled] :
+       std::vector<std::array<int, 6>>{{64, 96, 128, 16, 32, 32},
+                                       {128, 128, 192, 32, 96, 64},
+                                       {192, 96, 208, 16, 48, 64},
+                                       {160, 112, 224, 24, 64, 64},
+                                       {128, 128, 256, 24, 64, 64},
+                                       {112, 144, 288, 32, 64, 64},
+                                       {256, 160, 320, 32, 128, 128},
+                                       {256, 160, 320, 32, 128, 128},
+                                       {384, 192, 384, 48, 128, 128}}) {
+    expected += conv(inputs, one, 1) + conv(inputs, three_in, 1) + conv(three_in, three, 3) +
+                conv(inputs, five_in, 1) + conv(five_in, five, 5) + conv(inputs, pooled, 1);
+    inputs = one + three + five + pooled;
+  }
+  expected += conv(1024, 1000, 1);
+  CHECK(expected == 6'998'552);
+  for (int const channels : {512, 528})
+    expected += conv(channels, 128, 1) + conv(2048, 1024, 1) + conv(1024, 1000, 1);
+  CHECK(expected == 13'378'280);
+  CHECK(net.parameter_count() == static_cast<std::size_t>(expected));
+  CHECK(googlenet(10).classes() == 10);
+
+  std::vector<Shape> pooled, modules, normalized;
+  std::vector<std::size_t> towers;
+  for (PlacedLayer const& placed : net.layers()) {
+    if (std::holds_alternative<MaxPool>(placed.layer) || std::holds_alternative<AvgPool>(placed.layer))
+      pooled.push_back(placed.out);
+    if (std::holds_alternative<Lrn>(placed.layer)) normalized.push_back(placed.in);
+    if (std::holds_alternative<Branches>(placed.layer)) modules.push_back(placed.out);
+    if (auto const* side = std::get_if<Auxiliary>(&placed.layer)) {
+      towers.push_back(modules.size());
+      CHECK(side->weight == 0.3);
+      CHECK(placed.out == placed.in);
+      CHECK(placed.nested[0][0].out == Shape{placed.in.channels, 4, 4});
+      CHECK(std::get<Dropout>(side->layers[5]).rate == 0.7);
+    }
+  }
+  CHECK(pooled == std::vector<Shape>{{64, 56, 56}, {192, 28, 28}, {480, 14, 14}, {832, 7, 7}, {1024, 1, 1}});
+  CHECK(normalized == std::vector<Shape>{{64, 56, 56}, {192, 28, 28}, {832, 14, 14}});
+  CHECK(modules == std::vector<Shape>{{256, 28, 28},
+                                      {480, 28, 28},
+                                      {512, 14, 14},
+                                      {512, 14, 14},
+                                      {512, 14, 14},
+                                      {528, 14, 14},
+                                      {832, 14, 14},
+                                      {832, 7, 7},
+                                      {1024, 7, 7}});
+  CHECK(towers == std::vector<std::size_t>{3, 6});  // behind 4a and 4d
+  CHECK(net.layers()[0].out == Shape{64, 112, 112});
+
+  std::vector<float> start(net.parameter_count());
+  initialize(net, 1, start);
+  double sum = 0;  // of the squares of 5b's 5x5 convolution, the third branch's second
+  PlacedLayer const& last = net.layers()[net.layers().size() - 4].nested[2][2];
+  for (std::size_t i = 0; i < last.weights.count; ++i)
+    sum += std::pow(static_cast<double>(start[last.weights.offset + i]), 2);
+  CHECK(last.out == Shape{128, 7, 7});
+  CHECK(std::sqrt(sum / static_cast<double>(last.weights.count)) == Approx(0.03).epsilon(0.02));
+  CHECK(start[last.biases.offset + 5] == 0.2f);
+}
+
+TEST_CASE("layers within layers follow one another in the flat vector, and are refused by their path",
+          "[model]") {
+  Layer const last = Linear{.outputs = 2};
+  Architecture const net({3, 4, 4}, {Branches{{{Conv{.channels = 2, .kernel = 1}}, {BatchNorm{}}, {}}},
+                                     Auxiliary{0.5, {Linear{.outputs = 2}}}, last});
+  std::vector<std::size_t> offsets;
+  for (ParameterGroup const& group : net.groups()) offsets.push_back(group.offset);
+  CHECK(offsets == std::vector<std::size_t>{0, 6, 8, 11, 14, 14 + 256, 272, 272 + 256});
+  CHECK(net.parameter_count() == 530);
+  CHECK(net.layers()[0].out == Shape{8, 4, 4});
+  CHECK(make_moments(net).size() == 1);
+
+  auto const build = [&](std::vector<Layer> const& layers) { return Architecture({3, 8, 6}, layers); };
+  CHECK_THROWS_WITH(build({Relu{}, Branches{{{}, {Relu{}, Conv{.channels = 4, .kernel = 7}}}}, last}),
+                    ContainsSubstring("layer 1, branch 1, layer 1 (Conv, input 3x8x6)"));
+  CHECK_THROWS_WITH(build({Auxiliary{0.3, {MaxPool{}, MaxPool{.kernel = 5}, last}}, last}),
+                    ContainsSubstring("layer 0, auxiliary, layer 1 (MaxPool, input 3x4x3)"));
+  CHECK_THROWS_WITH(build({Relu{}, Branches{{{}, {MaxPool{}}}}, last}),
+                    ContainsSubstring("layer 1 (Branches, input 3x8x6)") && ContainsSubstring("3x4x3"));
+  CHECK_THROWS_WITH(build({Branches{}, last}), ContainsSubstring("one branch"));
+  CHECK_THROWS_WITH(build({Branches{{{Branches{{{}}}, Relu{}, AvgPool{.kernel = 9}}}}, last}),
+                    ContainsSubstring("layer 0, branch 0, layer 2 (AvgPool"));
+  CHECK_THROWS_WITH(build({Relu{}, Auxiliary{0.3, {Linear{.outputs = 3}}}, last}),
+                    ContainsSubstring("layer 1 (Auxiliary)") && ContainsSubstring("3 logits") &&
+                        ContainsSubstring("2 classes"));
+  CHECK_THROWS_WITH(build({Auxiliary{0, {last}}, last}), ContainsSubstring("weight"));
+  CHECK_THROWS_AS(build({Auxiliary{std::nan(""), {last}}, last}), ConfigError);
+  CHECK_THROWS_WITH(build({Auxiliary{1, {last, Relu{}}}, last}), ContainsSubstring("last layer"));
+  CHECK_THROWS_AS(build({Auxiliary{1, {}}, last}), ConfigError);
+  CHECK_THROWS_WITH(build({Auxiliary{1, {Auxiliary{1, {last}}, last}}, last}),
+                    ContainsSubstring("layer 0 (Auxiliary") && ContainsSubstring("another"));
+  CHECK_THROWS_AS(build({Conv{.channels = 1, .kernel = 1}, Auxiliary{1, {last}}}), ConfigError);
+  CHECK_THROWS_WITH(build({MaxPool{.kernel = 3, .pad = 3}, last}), ContainsSubstring("pad"));
+  CHECK_THROWS_AS(build({MaxPool{.kernel = 3, .pad = -1}, last}), ConfigError);
+  CHECK_THROWS_AS(build({AvgPool{.kernel = 0}, last}), ConfigError);
 }
 
 TEST_CASE("parameter groups tile the flat vector: weights, then biases of each layer", "[model]") {
@@ -239,14 +348,18 @@ TEST_CASE("moments of unequal parts add up to those of the whole", "[model]") {
 }
 
 TEST_CASE("a schedule rectifies after it pools", "[model]") {
-  Schedule const schedule = make_schedule(easgd_cifar());
+  Architecture const net = easgd_cifar();
+  Schedule const schedule = make_schedule(net.layers());
   REQUIRE(schedule.layers.size() == 12);
   CHECK(std::holds_alternative<MaxPool>(schedule.layers[1].layer));
   CHECK(std::holds_alternative<Relu>(schedule.layers[2].layer));
   for (std::size_t i = 1; i < schedule.layers.size(); ++i)
     CHECK(schedule.layers[i].in == schedule.layers[i - 1].out);
-  CHECK(make_schedule(Architecture({1, 4, 4}, {Relu{}, MaxPool{.kernel = 2}, Linear{.outputs = 2}}))
-            .first_trained == 2);
+  Architecture const late({1, 4, 4}, {Relu{}, MaxPool{.kernel = 2}, Linear{.outputs = 2}});
+  CHECK(make_schedule(late.layers()).first_trained == 2);
+  Architecture const within({1, 4, 4},
+                            {Relu{}, Branches{{{}, {Relu{}}}}, Branches{{{}, {Conv{1, 1}}}}, Linear{2}});
+  CHECK(make_schedule(within.layers()).first_trained == 2);
 }
 
 TEST_CASE("the reference's gradients are its loss's finite differences", "[model]") {

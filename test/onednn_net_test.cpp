@@ -28,6 +28,7 @@ TEST_CASE("onednn: batch-norm statistics are those of the data", "[model]") {
   test::check_calibration<OnednnNet>();
 }
 TEST_CASE("onednn: batches that do not fit are refused", "[model]") { test::check_refusals<OnednnNet>(); }
+TEST_CASE("onednn: auxiliaries only train", "[model]") { test::check_auxiliaries<OnednnNet>(); }
 TEST_CASE("onednn: nets move", "[model]") { test::check_move<OnednnNet>(); }
 
 TEST_CASE("onednn: a net has one thread, whatever OpenMP is told, and leaves that as it is", "[model]") {

@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "elastic/model/architecture.hpp"
@@ -134,7 +135,74 @@ inline std::vector<Case> small_nets() {
         {Conv{.channels = 4, .kernel = 3}, Lrn{.size = 9, .k = 1, .alpha = 0.5, .beta = 0.5},
          Dropout{.rate = 0.2}, Linear{.outputs = 5}, Lrn{.size = 1, .k = 1.5, .alpha = 0.7, .beta = 1.25},
          Linear{.outputs = 3}}}},
+      {"padded and averaged pools",
+       {{2, 9, 7},
+        {Conv{.channels = 4, .kernel = 3, .pad = 1}, Relu{}, MaxPool{.kernel = 3, .stride = 2, .pad = 1},
+         Conv{.channels = 5, .kernel = 2}, AvgPool{.kernel = 2, .stride = 1}, Relu{}, AvgPool{.kernel = 2},
+         Linear{.outputs = 3}}}},
+      {"an inception module, and one with a branch that passes its input on",
+       {{3, 7, 6},
+        {Conv{.channels = 6, .kernel = 3, .pad = 1}, Relu{},
+         Branches{
+             {{Conv{.channels = 16, .kernel = 1}, Relu{}},
+              {Conv{.channels = 4, .kernel = 1}, Relu{}, Conv{.channels = 16, .kernel = 3, .pad = 1}, Relu{}},
+              {MaxPool{.kernel = 3, .stride = 1, .pad = 1}, Conv{.channels = 3, .kernel = 1}, Relu{}}}},
+         Branches{{{}, {Conv{.channels = 5, .kernel = 1}}}}, Relu{},
+         MaxPool{.kernel = 3, .stride = 2, .pad = 1}, Conv{.channels = 4, .kernel = 2},
+         Linear{.outputs = 3}}}},
+      {"branches first, with layers in place, in one another",
+       {{2, 5, 6},
+        {Branches{{{Relu{}, Conv{.channels = 3, .kernel = 1}},
+                   {Dropout{.rate = 0.3}},
+                   {Branches{{{Relu{}}, {Conv{.channels = 2, .kernel = 3, .pad = 1}, Dropout{.rate = 0.2}}}},
+                    MaxPool{.kernel = 3, .stride = 1, .pad = 1}}}},
+         Linear{.outputs = 3}}}},
+      {"branches of vectors",
+       {{2, 3, 3},
+        {Branches{{{Linear{.outputs = 6}, Relu{}}, {Conv{.channels = 3, .kernel = 3}}}}, Linear{.outputs = 4},
+         Branches{{{Relu{}, Linear{.outputs = 5}}, {}}}, Linear{.outputs = 3}}}},
+      {"auxiliaries",
+       {{3, 8, 7},
+        {Conv{.channels = 6, .kernel = 3},
+         Auxiliary{0.3,
+                   {Relu{}, AvgPool{.kernel = 3, .stride = 2}, Conv{.channels = 4, .kernel = 1}, Relu{},
+                    Linear{.outputs = 5}, Relu{}, Dropout{.rate = 0.7}, Linear{.outputs = 4}}},
+         Relu{},
+         Branches{{{Conv{.channels = 5, .kernel = 1}, Relu{}}, {Auxiliary{0.7, {Linear{.outputs = 4}}}}}},
+         Auxiliary{1.5, {Dropout{.rate = 0.2}, Linear{.outputs = 4}}}, Dropout{.rate = 0.5},
+         Linear{.outputs = 4}}}},
+      {"auxiliaries first",
+       {{2, 4, 4},
+        {Auxiliary{0.5, {Conv{.channels = 3, .kernel = 4}}}, Relu{}, Auxiliary{0.4, {Linear{.outputs = 3}}},
+         Conv{.channels = 3, .kernel = 4}}}},
+      {"norms in branches and aside",
+       {{2, 6, 5},
+        {Branches{{{Conv{.channels = 4, .kernel = 3}, BatchNorm{}, Relu{}},
+                   {MaxPool{.kernel = 3, .stride = 1}, BatchNorm{}}}},
+         Auxiliary{0.3, {BatchNorm{}, Relu{}, Linear{.outputs = 3}}}, Conv{.channels = 5, .kernel = 2},
+         BatchNorm{}, Relu{}, Linear{.outputs = 3}}}},
   };
+}
+
+/// The small nets that a backend without branches, auxiliaries, averages and padded pools has.
+inline std::vector<Case> linear_nets() {
+  std::vector<Case> nets = small_nets();
+  std::erase_if(nets, [](Case const& each) {
+    bool has = false;
+    model::for_each_layer(each.net.layers(), [&](model::PlacedLayer const& placed) {
+      auto const* pool = std::get_if<model::MaxPool>(&placed.layer);
+      has = has || !placed.nested.empty() || std::holds_alternative<model::AvgPool>(placed.layer) ||
+            (pool != nullptr && pool->pad > 0);
+    });
+    return has;
+  });
+  return nets;
+}
+
+template <class Net>
+std::vector<Case> nets_for() {
+  if constexpr (requires { typename Net::Options; }) return linear_nets();  // a DeviceNet
+  return small_nets();
 }
 
 /// Loss, predictions and every gradient of each small net equal the reference's, to a relative 2e-5; a net whose
@@ -142,7 +210,7 @@ inline std::vector<Case> small_nets() {
 template <class Net>
 void check_against_reference(double tolerance = 2e-5) {
   bool const rounds = tolerance > 2e-5;
-  for (Case const& each : small_nets()) {
+  for (Case const& each : nets_for<Net>()) {
     for (int const count : {1, 3, 16}) {
       bool const normalizes = each.name.find("norm") != std::string::npos;
       if (normalizes && count == 1) continue;  // one sample after Linear has no variance
@@ -273,6 +341,45 @@ void check_calibration() {
   CHECK(net.evaluate(all).loss() != Approx(training).epsilon(1e-5));
   net.reset_statistics();
   CHECK_THROWS_AS(net.evaluate(all), ConfigError);
+}
+
+/// Auxiliaries add to the loss, and to gradients, in training; whatever else the net says is what it says without.
+template <class Net>
+void check_auxiliaries() {
+  using namespace model;
+  Layer const trunk = Conv{.channels = 6, .kernel = 3};
+  std::vector<Layer> const side{BatchNorm{}, Linear{.outputs = 4}},
+      rest{BatchNorm{.epsilon = 1e-3}, Relu{}, Linear{.outputs = 4}};
+  Shape const input{3, 5, 6};
+  auto const lined_up = [&](std::vector<Layer> layers, std::vector<Layer> const& more) {
+    layers.insert(layers.end(), more.begin(), more.end());
+    return Architecture(input, layers);
+  };
+  Net both(lined_up({trunk, Auxiliary{0.3, side}}, rest), 9, 3);
+  Net without(lined_up({trunk}, rest), 9, 3), alone(lined_up({trunk}, side), 9, 3);
+  disturb_net(both, 6);
+  std::vector<float> const all = values_of(both, both.parameters());
+  auto const trunk_end = all.begin() + 6 * 27 + 6, side_end = trunk_end + 2 * 6 + 4 * 6 * 12 + 4;
+  std::vector<float> main(all.begin(), trunk_end);
+  main.insert(main.end(), side_end, all.end());
+  set_parameters(without, main);
+  set_parameters(alone, {all.begin(), side_end});
+
+  Batch const batch = random_batch(input, 9, 4, 8);
+  double const loss = without.gradient(batch), aside = alone.gradient(batch);
+  CHECK(both.gradient(batch) == Approx(loss + 0.3 * aside).epsilon(1e-6));
+  CHECK(both.training_error() == without.training_error());
+  std::vector<float> const gradients = values_of(both, both.gradients());
+  std::vector<float> const of_main = values_of(without, without.gradients());
+  std::vector<float> const of_side = values_of(alone, alone.gradients());
+  for (std::size_t i = 0; i < 6 * 27; ++i)
+    CHECK(gradients[i] == Approx(of_main[i] + 0.3f * of_side[i]).margin(1e-5));
+  both.recompute_statistics(std::vector{batch});
+  without.recompute_statistics(std::vector{batch});
+  CHECK(both.evaluate(batch).loss_sum == Approx(without.evaluate(batch).loss_sum).epsilon(1e-6));
+  CHECK(both.gradient(batch) ==
+        Approx(loss + 0.3 * aside).epsilon(1e-6));  // nothing of the last time is left
+  CHECK(values_of(both, both.gradients()) == gradients);
 }
 
 /// Batches that do not fit are refused with what was expected, and the net works on.

@@ -27,40 +27,21 @@ class ReferenceNet {
   Doubles parameters, gradients;
   Doubles logits;
 
-  /// Mean loss in training mode; dropout draws from a copy of `random`.
+  /// Mean loss in training mode, Auxiliaries included; dropout draws from a copy of `random`.
   double loss(model::Batch const& batch, model::Generator random) {
     count_ = batch.count;
-    values_.assign(1, Doubles(batch.images.begin(), batch.images.begin() + size(net_.input()) * count_));
-    masks_.clear();
-    for (model::PlacedLayer const& placed : net_.layers()) {
-      Doubles const& x = values_.back();
-      Doubles y(static_cast<std::size_t>(size(placed.out) * count_));
-      masks_.emplace_back();
-      std::visit([&](auto const& layer) { forward(layer, placed, x, y, random); }, placed.layer);
-      values_.push_back(std::move(y));
-    }
-    logits = values_.back();
-    double sum = 0;
-    for (int n = 0; n < count_; ++n)
-      sum -= std::log(probability(n, batch.labels[static_cast<std::size_t>(n)]));
-    return sum / count_;
+    labels_ = batch.labels;
+    loss_ = 0;
+    Doubles x(batch.images.begin(), batch.images.begin() + size(net_.input()) * count_);
+    logits = forward(net_.layers(), std::move(x), tape_, random);
+    return loss_ + cross_entropy(logits);
   }
 
   /// The loss, and its gradient.
   double gradient(model::Batch const& batch, model::Generator random) {
     double const mean = loss(batch, random);
-    Doubles dy(logits.size());
-    for (int n = 0; n < count_; ++n)
-      for (int k = 0; k < net_.classes(); ++k)
-        dy[at(n * net_.classes() + k)] =
-            (probability(n, k) - (batch.labels[static_cast<std::size_t>(n)] == k ? 1 : 0)) / count_;
     gradients.assign(gradients.size(), 0);
-    for (std::size_t i = net_.layers().size(); i-- > 0;) {
-      model::PlacedLayer const& placed = net_.layers()[i];
-      Doubles dx(values_[i].size());
-      std::visit([&](auto const& layer) { backward(layer, placed, i, dy, dx); }, placed.layer);
-      dy = std::move(dx);
-    }
+    backward(net_.layers(), tape_, cross_entropy_slope(logits));
     return mean;
   }
 
@@ -71,10 +52,51 @@ class ReferenceNet {
     return ((static_cast<long>(n) * s.channels + c) * s.height + y) * s.width + x;
   }
 
-  double probability(int n, int k) const {
+  /// What a layer leaves behind on its way forward.
+  struct Trace {
+    Doubles x, y;
+    std::vector<float> mask;                // of a Dropout
+    std::vector<std::vector<Trace>> inner;  // of the layers it holds
+  };
+  using Tape = std::vector<Trace>;
+
+  Doubles forward(std::vector<model::PlacedLayer> const& layers, Doubles x, Tape& tape,
+                  model::Generator& random) {
+    tape.assign(layers.size(), {});
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      Trace& t = tape[i];
+      t.x = std::move(x);
+      t.y.resize(at(size(layers[i].out) * count_));
+      std::visit([&](auto const& layer) { forward(layer, layers[i], t, t.x, t.y, random); }, layers[i].layer);
+      x = t.y;
+    }
+    return x;
+  }
+  Doubles backward(std::vector<model::PlacedLayer> const& layers, Tape const& tape, Doubles dy) {
+    for (std::size_t i = layers.size(); i-- > 0;) {
+      Doubles dx(tape[i].x.size());
+      std::visit([&](auto const& layer) { backward(layer, layers[i], tape[i], dy, dx); }, layers[i].layer);
+      dy = std::move(dx);
+    }
+    return dy;
+  }
+
+  double cross_entropy(Doubles const& of) const {
     double sum = 0;
-    double const aim = logits[at(n * net_.classes() + k)];
-    for (int j = 0; j < net_.classes(); ++j) sum += std::exp(logits[at(n * net_.classes() + j)] - aim);
+    for (int n = 0; n < count_; ++n) sum -= std::log(probability(of, n, labels_[at(n)]));
+    return sum / count_;
+  }
+  Doubles cross_entropy_slope(Doubles const& of) const {
+    Doubles dy(of.size());
+    for (int n = 0; n < count_; ++n)
+      for (int k = 0; k < net_.classes(); ++k)
+        dy[at(n * net_.classes() + k)] = (probability(of, n, k) - (labels_[at(n)] == k ? 1 : 0)) / count_;
+    return dy;
+  }
+  double probability(Doubles const& of, int n, int k) const {
+    double sum = 0;
+    double const aim = of[at(n * net_.classes() + k)];
+    for (int j = 0; j < net_.classes(); ++j) sum += std::exp(of[at(n * net_.classes() + j)] - aim);
     return 1 / sum;
   }
 
@@ -97,22 +119,22 @@ class ReferenceNet {
                 }
   }
 
-  void forward(model::Conv const& conv, model::PlacedLayer const& p, Doubles const& x, Doubles& y,
+  void forward(model::Conv const& conv, model::PlacedLayer const& p, Trace&, Doubles const& x, Doubles& y,
                model::Generator&) {
     for (std::size_t i = 0; i < y.size(); ++i) y[i] = parameters[p.biases.offset + channel(p.out, i)];
     each_product(conv, p,
                  [&](std::size_t out, std::size_t in, std::size_t w) { y[out] += parameters[w] * x[in]; });
   }
-  void backward(model::Conv const& conv, model::PlacedLayer const& p, std::size_t i, Doubles const& dy,
+  void backward(model::Conv const& conv, model::PlacedLayer const& p, Trace const& t, Doubles const& dy,
                 Doubles& dx) {
     for (std::size_t j = 0; j < dy.size(); ++j) gradients[p.biases.offset + channel(p.out, j)] += dy[j];
     each_product(conv, p, [&](std::size_t out, std::size_t in, std::size_t w) {
       dx[in] += parameters[w] * dy[out];
-      gradients[w] += values_[i][in] * dy[out];
+      gradients[w] += t.x[in] * dy[out];
     });
   }
 
-  void forward(model::Linear const&, model::PlacedLayer const& p, Doubles const& x, Doubles& y,
+  void forward(model::Linear const&, model::PlacedLayer const& p, Trace&, Doubles const& x, Doubles& y,
                model::Generator&) {
     std::size_t const inputs = p.in.size(), outputs = p.out.size();
     for (std::size_t j = 0; j < y.size(); ++j) {
@@ -121,63 +143,83 @@ class ReferenceNet {
         y[j] += parameters[p.weights.offset + j % outputs * inputs + k] * x[j / outputs * inputs + k];
     }
   }
-  void backward(model::Linear const&, model::PlacedLayer const& p, std::size_t i, Doubles const& dy,
+  void backward(model::Linear const&, model::PlacedLayer const& p, Trace const& t, Doubles const& dy,
                 Doubles& dx) {
     std::size_t const inputs = p.in.size(), outputs = p.out.size();
     for (std::size_t j = 0; j < dy.size(); ++j) {
       gradients[p.biases.offset + j % outputs] += dy[j];
       for (std::size_t k = 0; k < inputs; ++k) {
         std::size_t const w = p.weights.offset + j % outputs * inputs + k, in = j / outputs * inputs + k;
-        gradients[w] += values_[i][in] * dy[j];
+        gradients[w] += t.x[in] * dy[j];
         dx[in] += parameters[w] * dy[j];
       }
     }
   }
 
-  // The index of each window's largest value.
+  // f(output index, input index) for each value of each window of a pool.
   template <class F>
-  void each_maximum(model::MaxPool const& pool, model::PlacedLayer const& p, Doubles const& x, F f) const {
-    int const stride = pool.stride == 0 ? pool.kernel : pool.stride;
+  void each_pooled(int kernel, int stride, int pad, model::PlacedLayer const& p, F f) const {
+    if (stride == 0) stride = kernel;
     for (int n = 0; n < count_; ++n)
       for (int c = 0; c < p.out.channels; ++c)
         for (int oy = 0; oy < p.out.height; ++oy)
-          for (int ox = 0; ox < p.out.width; ++ox) {
-            std::size_t best = at(at(p.in, n, c, oy * stride, ox * stride));
-            for (int ky = 0; ky < pool.kernel; ++ky)
-              for (int kx = 0; kx < pool.kernel; ++kx) {
-                std::size_t const in = at(at(p.in, n, c, oy * stride + ky, ox * stride + kx));
-                if (x[in] > x[best]) best = in;
+          for (int ox = 0; ox < p.out.width; ++ox)
+            for (int ky = 0; ky < kernel; ++ky)
+              for (int kx = 0; kx < kernel; ++kx) {
+                int const row = oy * stride - pad + ky, column = ox * stride - pad + kx;
+                if (row < 0 || row >= p.in.height || column < 0 || column >= p.in.width) continue;
+                f(at(at(p.out, n, c, oy, ox)), at(at(p.in, n, c, row, column)));
               }
-            f(at(at(p.out, n, c, oy, ox)), best);
-          }
   }
-  void forward(model::MaxPool const& pool, model::PlacedLayer const& p, Doubles const& x, Doubles& y,
+  // The index of each window's largest value.
+  std::vector<std::size_t> maxima(model::MaxPool const& pool, model::PlacedLayer const& p,
+                                  Doubles const& x) const {
+    std::vector<std::size_t> best(at(size(p.out) * count_), x.size());
+    each_pooled(pool.kernel, pool.stride, pool.pad, p, [&](std::size_t out, std::size_t in) {
+      if (best[out] == x.size() || x[in] > x[best[out]]) best[out] = in;
+    });
+    return best;
+  }
+  void forward(model::MaxPool const& pool, model::PlacedLayer const& p, Trace&, Doubles const& x, Doubles& y,
                model::Generator&) {
-    each_maximum(pool, p, x, [&](std::size_t out, std::size_t in) { y[out] = x[in]; });
+    auto const best = maxima(pool, p, x);
+    for (std::size_t j = 0; j < y.size(); ++j) y[j] = x[best[j]];
   }
-  void backward(model::MaxPool const& pool, model::PlacedLayer const& p, std::size_t i, Doubles const& dy,
+  void backward(model::MaxPool const& pool, model::PlacedLayer const& p, Trace const& t, Doubles const& dy,
                 Doubles& dx) {
-    each_maximum(pool, p, values_[i], [&](std::size_t out, std::size_t in) { dx[in] += dy[out]; });
+    auto const best = maxima(pool, p, t.x);
+    for (std::size_t j = 0; j < dy.size(); ++j) dx[best[j]] += dy[j];
   }
 
-  void forward(model::Relu const&, model::PlacedLayer const&, Doubles const& x, Doubles& y,
+  void forward(model::AvgPool const& pool, model::PlacedLayer const& p, Trace&, Doubles const& x, Doubles& y,
+               model::Generator&) {
+    each_pooled(pool.kernel, pool.stride, 0, p,
+                [&](std::size_t out, std::size_t in) { y[out] += x[in] / (pool.kernel * pool.kernel); });
+  }
+  void backward(model::AvgPool const& pool, model::PlacedLayer const& p, Trace const&, Doubles const& dy,
+                Doubles& dx) {
+    each_pooled(pool.kernel, pool.stride, 0, p,
+                [&](std::size_t out, std::size_t in) { dx[in] += dy[out] / (pool.kernel * pool.kernel); });
+  }
+
+  void forward(model::Relu const&, model::PlacedLayer const&, Trace&, Doubles const& x, Doubles& y,
                model::Generator&) {
     for (std::size_t j = 0; j < x.size(); ++j) y[j] = x[j] > 0 ? x[j] : 0;
   }
-  void backward(model::Relu const&, model::PlacedLayer const&, std::size_t i, Doubles const& dy,
+  void backward(model::Relu const&, model::PlacedLayer const&, Trace const& t, Doubles const& dy,
                 Doubles& dx) {
-    for (std::size_t j = 0; j < dy.size(); ++j) dx[j] = values_[i][j] > 0 ? dy[j] : 0;
+    for (std::size_t j = 0; j < dy.size(); ++j) dx[j] = t.x[j] > 0 ? dy[j] : 0;
   }
 
-  void forward(model::Dropout const& dropout, model::PlacedLayer const&, Doubles const& x, Doubles& y,
-               model::Generator& random) {
-    masks_.back().resize(x.size());
-    model::draw_dropout_mask(random, dropout.rate, masks_.back());
-    for (std::size_t j = 0; j < x.size(); ++j) y[j] = x[j] * static_cast<double>(masks_.back()[j]);
+  void forward(model::Dropout const& dropout, model::PlacedLayer const&, Trace& t, Doubles const& x,
+               Doubles& y, model::Generator& random) {
+    t.mask.resize(x.size());
+    model::draw_dropout_mask(random, dropout.rate, t.mask);
+    for (std::size_t j = 0; j < x.size(); ++j) y[j] = x[j] * static_cast<double>(t.mask[j]);
   }
-  void backward(model::Dropout const&, model::PlacedLayer const&, std::size_t i, Doubles const& dy,
+  void backward(model::Dropout const&, model::PlacedLayer const&, Trace const& t, Doubles const& dy,
                 Doubles& dx) {
-    for (std::size_t j = 0; j < dy.size(); ++j) dx[j] = dy[j] * static_cast<double>(masks_[i][j]);
+    for (std::size_t j = 0; j < dy.size(); ++j) dx[j] = dy[j] * static_cast<double>(t.mask[j]);
   }
 
   struct ChannelMoments {
@@ -194,8 +236,8 @@ class ReferenceNet {
     }
     return m;
   }
-  void forward(model::BatchNorm const& norm, model::PlacedLayer const& p, Doubles const& x, Doubles& y,
-               model::Generator&) {
+  void forward(model::BatchNorm const& norm, model::PlacedLayer const& p, Trace&, Doubles const& x,
+               Doubles& y, model::Generator&) {
     ChannelMoments const m = channel_moments(p.in, x);
     for (std::size_t j = 0; j < x.size(); ++j) {
       std::size_t const c = channel(p.in, j);
@@ -204,9 +246,9 @@ class ReferenceNet {
     }
   }
   // Mean and variance depend on every value: dL/dx = sum over paths, written out path by path.
-  void backward(model::BatchNorm const& norm, model::PlacedLayer const& p, std::size_t i, Doubles const& dy,
+  void backward(model::BatchNorm const& norm, model::PlacedLayer const& p, Trace const& t, Doubles const& dy,
                 Doubles& dx) {
-    Doubles const& x = values_[i];
+    Doubles const& x = t.x;
     ChannelMoments const m = channel_moments(p.in, x);
     Doubles by_variance(m.mean.size()), by_mean(m.mean.size());
     for (std::size_t j = 0; j < x.size(); ++j) {
@@ -238,14 +280,14 @@ class ReferenceNet {
     each_around(lrn, shape, i, [&](std::size_t j) { sum += x[j] * x[j]; });
     return lrn.k + lrn.alpha * sum;
   }
-  void forward(model::Lrn const& lrn, model::PlacedLayer const& p, Doubles const& x, Doubles& y,
+  void forward(model::Lrn const& lrn, model::PlacedLayer const& p, Trace&, Doubles const& x, Doubles& y,
                model::Generator&) {
     for (std::size_t i = 0; i < x.size(); ++i) y[i] = x[i] / std::pow(lrn_scale(lrn, p.in, x, i), lrn.beta);
   }
   // Each output by each of the values that it depends on.
-  void backward(model::Lrn const& lrn, model::PlacedLayer const& p, std::size_t layer, Doubles const& dy,
+  void backward(model::Lrn const& lrn, model::PlacedLayer const& p, Trace const& t, Doubles const& dy,
                 Doubles& dx) {
-    Doubles const& x = values_[layer];
+    Doubles const& x = t.x;
     for (std::size_t i = 0; i < x.size(); ++i) {
       double const scale = lrn_scale(lrn, p.in, x, i);
       dx[i] += dy[i] * std::pow(scale, -lrn.beta);
@@ -255,6 +297,52 @@ class ReferenceNet {
     }
   }
 
+  // f(index in the output of Branches, branch, index in that branch's output).
+  template <class F>
+  void each_joined(model::PlacedLayer const& p, F f) const {
+    for (int n = 0; n < count_; ++n) {
+      long to = n * size(p.out);
+      for (std::size_t b = 0; b < p.nested.size(); ++b) {
+        long const length = size(p.nested[b].empty() ? p.in : p.nested[b].back().out);
+        for (long j = 0; j < length; ++j) f(at(to++), b, at(n * length + j));
+      }
+    }
+  }
+  void forward(model::Branches const&, model::PlacedLayer const& p, Trace& t, Doubles const& x, Doubles& y,
+               model::Generator& random) {
+    std::vector<Doubles> outputs;
+    t.inner.resize(p.nested.size());
+    for (std::size_t b = 0; b < p.nested.size(); ++b)
+      outputs.push_back(forward(p.nested[b], x, t.inner[b], random));
+    each_joined(p, [&](std::size_t out, std::size_t b, std::size_t j) { y[out] = outputs[b][j]; });
+  }
+  void backward(model::Branches const&, model::PlacedLayer const& p, Trace const& t, Doubles const& dy,
+                Doubles& dx) {
+    std::vector<Doubles> slopes(p.nested.size());
+    each_joined(p, [&](std::size_t out, std::size_t b, std::size_t j) {
+      slopes[b].resize(j + 1);
+      slopes[b][j] = dy[out];
+    });
+    for (std::size_t b = 0; b < p.nested.size(); ++b) {
+      Doubles const part = backward(p.nested[b], t.inner[b], slopes[b]);
+      for (std::size_t j = 0; j < dx.size(); ++j) dx[j] += part[j];
+    }
+  }
+
+  void forward(model::Auxiliary const& side, model::PlacedLayer const& p, Trace& t, Doubles const& x,
+               Doubles& y, model::Generator& random) {
+    t.inner.resize(1);
+    loss_ += side.weight * cross_entropy(forward(p.nested[0], x, t.inner[0], random));
+    y = x;
+  }
+  void backward(model::Auxiliary const& side, model::PlacedLayer const& p, Trace const& t, Doubles const& dy,
+                Doubles& dx) {
+    Doubles slope = cross_entropy_slope(t.inner[0].back().y);
+    for (double& each : slope) each *= side.weight;
+    dx = backward(p.nested[0], t.inner[0], slope);
+    for (std::size_t j = 0; j < dx.size(); ++j) dx[j] += dy[j];
+  }
+
   static std::size_t channel(model::Shape shape, std::size_t i) {
     return i / static_cast<std::size_t>(shape.height * shape.width) %
            static_cast<std::size_t>(shape.channels);
@@ -262,8 +350,9 @@ class ReferenceNet {
 
   model::Architecture net_;
   int count_ = 0;
-  std::vector<Doubles> values_;            // the input, then what each layer yields
-  std::vector<std::vector<float>> masks_;  // a layer each, empty but for Dropout
+  std::vector<int> labels_;
+  double loss_ = 0;  // of the Auxiliaries so far
+  Tape tape_;
 };
 
 }  // namespace elastic::test

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The layers of EigenNet that are no products, on channels-last activations.
+// The layers of EigenNet that neither are products nor pool, on channels-last activations.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <cstdint>
-#include <limits>
 #include <vector>
 
 #include "elastic/model/dropout.hpp"
@@ -16,78 +14,12 @@
 
 namespace elastic::model::detail {
 
-/// MaxPool; remembers which value of each window won.
-class EigenPool {
- public:
-  EigenPool(Shape in, Shape out, MaxPool const& pool, int max_batch)
-      : in_(in),
-        out_(out),
-        kernel_(pool.kernel),
-        stride_(pool.stride == 0 ? pool.kernel : pool.stride),
-        y_(values(static_cast<Index>(out.size()) * max_batch)),
-        winners_(out.size() * static_cast<std::size_t>(max_batch)) {}
-
-  float* forward(Pass, float* x, Index count, Generator&) {
-    float* const y = y_.span().data();
-    Index const channels = in_.channels;
-    each_window(count, [=, this](Index window, Index corner) {
-      float* const best = y + window * channels;
-      std::int32_t* const winner = winners_.data() + window * channels;
-      std::fill_n(best, channels, -std::numeric_limits<float>::infinity());
-      std::fill_n(winner, channels, 0);
-      for (std::int32_t k = 0; k < kernel_ * kernel_; ++k) {
-        float const* const value = x + corner + offset(k);
-        for (Index c = 0; c < channels; ++c) {
-          bool const wins = value[c] > best[c];
-          best[c] = wins ? value[c] : best[c];
-          winner[c] = wins ? k : winner[c];
-        }
-      }
-    });
-    return y;
-  }
-
-  float* backward(float* dy, float* dx, Index count) {
-    Index const channels = in_.channels;
-    std::fill_n(dx, static_cast<Index>(in_.size()) * count, 0.0f);
-    each_window(count, [=, this](Index window, Index corner) {
-      float const* const slope = dy + window * channels;
-      std::int32_t const* const winner = winners_.data() + window * channels;
-      for (std::int32_t k = 0; k < kernel_ * kernel_; ++k) {
-        float* const target = dx + corner + offset(k);
-        for (Index c = 0; c < channels; ++c) target[c] += winner[c] == k ? slope[c] : 0.0f;
-      }
-    });
-    return dx;
-  }
-
- private:
-  Index offset(std::int32_t k) const {
-    return (static_cast<Index>(k / kernel_) * in_.width + k % kernel_) * in_.channels;
-  }
-
-  template <class F>
-  void each_window(Index count, F f) const {
-    Index window = 0;
-    for (Index n = 0; n < count; ++n)
-      for (Index y = 0; y < out_.height; ++y)
-        for (Index x = 0; x < out_.width; ++x, ++window)
-          f(window, ((n * in_.height + y * stride_) * in_.width + x * stride_) * in_.channels);
-  }
-
-  Shape in_, out_;
-  std::int32_t kernel_;
-  Index stride_;
-  Values y_;
-  std::vector<std::int32_t> winners_;
-};
-
 /// Relu, in place.
 class EigenRelu {
  public:
   explicit EigenRelu(Shape shape) : size_(static_cast<Index>(shape.size())) {}
 
-  float* forward(Pass, float* x, Index count, Generator&) {
+  float* forward(Pass, float* x, Index count, Step&) {
     y_ = x;
     for (Index i = 0; i < count * size_; ++i) x[i] = x[i] > 0 ? x[i] : 0.0f;
     return x;
@@ -112,9 +44,10 @@ class EigenDropout {
         rate_(rate),
         mask_(shape.size() * static_cast<std::size_t>(max_batch)) {}
 
-  float* forward(Pass pass, float* x, Index count, Generator& random) {
+  float* forward(Pass pass, float* x, Index count, Step& step) {
     if (pass != Pass::train) return x;
-    draw_dropout_mask(random, rate_, {mask_.data(), static_cast<std::size_t>(count * channels_ * pixels_)});
+    draw_dropout_mask(step.random, rate_,
+                      {mask_.data(), static_cast<std::size_t>(count * channels_ * pixels_)});
     return backward(x, nullptr, count);
   }
 
@@ -146,7 +79,7 @@ class EigenNorm {
         second_(shape_size()),
         y_(values(static_cast<Index>(shape.size()) * max_batch)) {}
 
-  float* forward(Pass pass, float* x, Index count, Generator&) {
+  float* forward(Pass pass, float* x, Index count, Step&) {
     x_ = x;
     Index const rows = count * pixels_;
     float* const mean = moments_->mean.data();

@@ -25,7 +25,7 @@ class EigenLrn {
         y_(values(static_cast<Index>(shape.size()) * max_batch)),
         terms_(static_cast<std::size_t>(shape.channels)) {}
 
-  float* forward(Pass, float* x, Index count, Generator&) {
+  float* forward(Pass, float* x, Index count, Step&) {
     x_ = x;
     float* const y = y_.span().data();
     float* const scale = scales_.span().data();

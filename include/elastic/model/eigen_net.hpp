@@ -2,22 +2,19 @@
 // Nets on Eigen alone: no library to link, any C++20 compiler, one thread.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <span>
-#include <utility>
-#include <variant>
+#include <string>
 #include <vector>
 
+#include "elastic/error.hpp"
 #include "elastic/model/architecture.hpp"
 #include "elastic/model/batch.hpp"
 #include "elastic/model/dropout.hpp"
-#include "elastic/model/eigen_layers.hpp"
-#include "elastic/model/eigen_lrn.hpp"
+#include "elastic/model/eigen_chain.hpp"
 #include "elastic/model/eigen_product.hpp"
 #include "elastic/model/moments.hpp"
 #include "elastic/model/net.hpp"
-#include "elastic/model/schedule.hpp"
 #include "elastic/span.hpp"
 
 namespace elastic::model {
@@ -32,79 +29,32 @@ class EigenEngine {
         classes_(static_cast<std::size_t>(architecture.classes())),
         moments_(make_moments(architecture)),
         pixels_(static_cast<std::size_t>(max_batch) * input_.size()),
-        slopes_{slope_buffer(architecture, max_batch), slope_buffer(architecture, max_batch)} {
+        slopes_(detail::values(detail::slope_room(architecture.layers()) * max_batch)),
+        layers_(make_layers(architecture, max_batch, parameters.data(), gradients.data())) {
     if (threads != 1)
       throw ConfigError("a net on Eigen computes on one thread, not on " + std::to_string(threads) +
                         "; OnednnNet takes more (Debian: libdnnl-dev)");
-    Schedule const schedule = make_schedule(architecture);
-    first_trained_ = schedule.first_trained;
-    std::size_t norms = 0;
-    for (PlacedLayer const& placed : schedule.layers) {
-      detail::Bound const bound{
-          parameters.data() + placed.weights.offset, parameters.data() + placed.biases.offset,
-          gradients.data() + placed.weights.offset, gradients.data() + placed.biases.offset};
-      std::visit([&](auto const& layer) { add(layer, placed, bound, max_batch, norms); }, placed.layer);
-    }
   }
 
   std::span<float> forward(Pass pass, Batch const& batch, Generator& random) {
     count_ = batch.count;
-    float* x = pixels_.span().data();
-    to_channels_last(batch.images.data(), x);
-    for (Layer& layer : layers_)
-      x = std::visit([&](auto& kind) { return kind.forward(pass, x, count_, random); }, layer);
-    return logits_ = {x, static_cast<std::size_t>(count_) * classes_};
+    to_channels_last(batch.images.data(), pixels_.span().data());
+    detail::Step step{random, batch.labels};
+    float* const logits = layers_.forward(pass, pixels_.span().data(), count_, step);
+    auxiliary_loss_ = step.auxiliary_loss;
+    return logits_ = {logits, static_cast<std::size_t>(count_) * classes_};
   }
 
-  void backward() {
-    float* dy = logits_.data();
-    float* spare = slopes_[0].span().data();
-    float* next = slopes_[1].span().data();
-    for (std::size_t i = layers_.size(); i-- > first_trained_;) {
-      float* const wanted = i > first_trained_ ? spare : nullptr;
-      float* const dx = std::visit([&](auto& kind) { return kind.backward(dy, wanted, count_); }, layers_[i]);
-      if (dx == spare) std::swap(spare, next);
-      dy = dx;
-    }
-  }
+  void backward() { layers_.backward(logits_.data(), count_); }
 
+  double auxiliary_loss() const { return auxiliary_loss_; }
   std::span<Moments> moments() { return moments_; }
 
  private:
-  using Layer = std::variant<detail::EigenProduct, detail::EigenPool, detail::EigenRelu, detail::EigenDropout,
-                             detail::EigenNorm, detail::EigenLrn>;
-
-  static detail::Values slope_buffer(Architecture const& architecture, int max_batch) {
-    std::size_t largest = 0;
-    for (PlacedLayer const& placed : architecture.layers()) largest = std::max(largest, placed.in.size());
-    return detail::Values(largest * static_cast<std::size_t>(max_batch));
-  }
-
-  void add(Conv const& conv, PlacedLayer const& placed, detail::Bound bound, int max_batch, std::size_t&) {
-    layers_.emplace_back(std::in_place_type<detail::EigenProduct>, placed.in, placed.out, conv, conv.kernel,
-                         conv.kernel, bound, max_batch);
-  }
-  void add(Linear const&, PlacedLayer const& placed, detail::Bound bound, int max_batch, std::size_t&) {
-    layers_.emplace_back(std::in_place_type<detail::EigenProduct>, placed.in, placed.out, Conv{},
-                         placed.in.height, placed.in.width, bound, max_batch);
-  }
-  void add(MaxPool const& pool, PlacedLayer const& placed, detail::Bound, int max_batch, std::size_t&) {
-    layers_.emplace_back(std::in_place_type<detail::EigenPool>, placed.in, placed.out, pool, max_batch);
-  }
-  void add(Relu const&, PlacedLayer const& placed, detail::Bound, int, std::size_t&) {
-    layers_.emplace_back(std::in_place_type<detail::EigenRelu>, placed.in);
-  }
-  void add(Dropout const& dropout, PlacedLayer const& placed, detail::Bound, int max_batch, std::size_t&) {
-    layers_.emplace_back(std::in_place_type<detail::EigenDropout>, placed.in, dropout.rate, max_batch);
-  }
-  void add(BatchNorm const& norm, PlacedLayer const& placed, detail::Bound bound, int max_batch,
-           std::size_t& norms) {
-    layers_.emplace_back(std::in_place_type<detail::EigenNorm>, placed.in, norm.epsilon, bound,
-                         moments_[norms++], max_batch);
-  }
-
-  void add(Lrn const& lrn, PlacedLayer const& placed, detail::Bound, int max_batch, std::size_t&) {
-    layers_.emplace_back(std::in_place_type<detail::EigenLrn>, placed.in, lrn, max_batch);
+  detail::EigenChain make_layers(Architecture const& architecture, int max_batch, float const* parameters,
+                                 float* gradients) {
+    detail::EigenSite site{parameters, gradients, moments_.data(), max_batch};
+    return {architecture.layers(), input_, site, slopes_.span().data(), /*passes_gradient=*/false};
   }
 
   void to_channels_last(float const* images, float* pixels) const {
@@ -116,13 +66,13 @@ class EigenEngine {
 
   Shape input_;
   std::size_t classes_;
-  std::size_t first_trained_ = 0;
   std::vector<Moments> moments_;
   detail::Values pixels_;
-  detail::Values slopes_[2];  // gradients of a layer's output and input take turns
-  std::vector<Layer> layers_;
+  detail::Values slopes_;
+  detail::EigenChain layers_;
   std::span<float> logits_;
   detail::Index count_ = 0;
+  double auxiliary_loss_ = 0;
 };
 
 /// A net on Eigen: EigenNet(architecture, max_batch, seed).

@@ -16,6 +16,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <span>
 
 #include "elastic/device/cpu.hpp"
 #include "elastic/model/dropout.hpp"
@@ -38,6 +39,13 @@ struct Bound {
   float const* biases;
   float* weight_gradients;
   float* bias_gradients;
+};
+
+/// What a pass forward brings along, and what it leaves besides the logits.
+struct Step {
+  Generator& random;
+  std::span<int const> labels;
+  double auxiliary_loss = 0;
 };
 
 /// Adds `rows` consecutive vectors of `width` values to `sum`.
@@ -66,7 +74,7 @@ class EigenProduct {
         patches_(values(whole_ ? 0 : windows_.patch_size() * windows_.count() * images_)),
         y_(values(static_cast<Index>(out.size()) * max_batch)) {}
 
-  float* forward(Pass, float* x, Index count, Generator&) {
+  float* forward(Pass, float* x, Index count, Step&) {
     x_ = x;
     pack();
     float* const y = y_.span().data();

@@ -35,7 +35,7 @@ inline double deviation(Init init, double fan_in, double fan_out) {
 inline void initialize(Architecture const& architecture, std::uint64_t seed, Span<float> parameters) {
   boost::random::mt19937_64 engine(seed);
   boost::random::normal_distribution<double> standard;
-  for (PlacedLayer const& placed : architecture.layers()) {
+  for_each_layer(architecture.layers(), [&](PlacedLayer const& placed) {
     auto const fill = [&](double deviation, double bias) {
       for (float& w : parameters.part(placed.weights.offset, placed.weights.count))
         w = static_cast<float>(deviation * standard(engine));
@@ -56,7 +56,7 @@ inline void initialize(Architecture const& architecture, std::uint64_t seed, Spa
           }
         },
         placed.layer);
-  }
+  });
 }
 
 }  // namespace elastic::model

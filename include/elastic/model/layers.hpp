@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <string>
 #include <variant>
+#include <vector>
 
 namespace elastic::model {
 
@@ -53,8 +54,16 @@ struct Conv {
   double bias = 0;  ///< what every bias starts as
 };
 
-/// Maximum over square windows that lie within the image. A stride of 0 means that of the kernel.
+/// Maximum over square windows, the output size rounded down. A stride of 0 means that of the kernel. Padding, less
+/// than the kernel, surrounds the image on all four sides and never wins.
 struct MaxPool {
+  int kernel = 2;
+  int stride = 0;
+  int pad = 0;
+};
+
+/// Mean over square windows that lie within the image. A stride of 0 means that of the kernel.
+struct AvgPool {
   int kernel = 2;
   int stride = 0;
 };
@@ -90,7 +99,24 @@ struct Lrn {
   double beta = 0.75;
 };
 
+struct Branches;
+struct Auxiliary;
+
 /// Any layer.
-using Layer = std::variant<Conv, MaxPool, Relu, Dropout, Linear, BatchNorm, Lrn>;
+using Layer =
+    std::variant<Conv, MaxPool, AvgPool, Relu, Dropout, Linear, BatchNorm, Lrn, Branches, Auxiliary>;
+
+/// Several nets side by side on the same input; their outputs, of equal height and width, follow one another as
+/// channels. A branch without layers passes its input on.
+struct Branches {
+  std::vector<std::vector<Layer>> branches;
+};
+
+/// A classifier of its own on the way, for training only: `weight` times its cross-entropy joins the loss. The layers
+/// after it see what it saw. It ends as the net does, with as many classes, and may not hold another Auxiliary.
+struct Auxiliary {
+  double weight = 0.3;  ///< positive
+  std::vector<Layer> layers;
+};
 
 }  // namespace elastic::model

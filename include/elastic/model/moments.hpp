@@ -25,11 +25,11 @@ struct Moments {
 /// Room for the moments of every BatchNorm of a net, in order.
 inline std::vector<Moments> make_moments(Architecture const& architecture) {
   std::vector<Moments> all;
-  for (PlacedLayer const& placed : architecture.layers()) {
+  for_each_layer(architecture.layers(), [&](PlacedLayer const& placed) {
     auto const channels = static_cast<std::size_t>(placed.in.channels);
     if (std::holds_alternative<BatchNorm>(placed.layer))
       all.push_back({std::vector<float>(channels), std::vector<float>(channels)});
-  }
+  });
   return all;
 }
 

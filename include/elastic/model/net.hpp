@@ -27,9 +27,10 @@ namespace elastic::model {
 /// Runs the layers of one architecture forward and backward on parameters it is bound to.
 ///
 /// forward() returns the logits, count x classes, which the caller overwrites with their gradient before
-/// backward(); that follows a forward() with Pass::train and overwrites every gradient. moments() holds one
-/// entry a BatchNorm: written by passes that train or calibrate, read by those that evaluate. An engine that
-/// cannot compute on `threads` threads refuses.
+/// backward(); that follows a forward() with Pass::train, and both together overwrite every gradient.
+/// auxiliary_loss() is what Auxiliaries added to the mean loss of that pass. moments() holds one entry a BatchNorm:
+/// written by passes that train or calibrate, read by those that evaluate. An engine that cannot compute on
+/// `threads` threads, or lacks a layer, refuses.
 template <class E>
 concept Engine = requires(E& engine, Batch const& batch, Pass pass, Generator& random,
                           Architecture const& net, Span<float const> parameters, Span<float> gradients,
@@ -37,6 +38,7 @@ concept Engine = requires(E& engine, Batch const& batch, Pass pass, Generator& r
   E(net, max_batch, parameters, gradients, threads);
   { engine.forward(pass, batch, random) } -> std::same_as<std::span<float>>;
   engine.backward();
+  { engine.auxiliary_loss() } -> std::same_as<double>;
   { engine.moments() } -> std::same_as<std::span<Moments>>;
 };
 
@@ -75,19 +77,20 @@ class Net {
   /// Dropout's random stream, for checkpoints: it can be written to and read from a std::iostream.
   Generator& generator() { return generator_; }
 
-  /// One pass forward and backward in training mode; overwrites gradients() and returns the mean loss.
-  /// Throws DataError for a batch that does not fit.
+  /// One pass forward and backward in training mode; overwrites gradients() and returns the loss that they are the
+  /// gradient of: the mean cross-entropy, plus that of each Auxiliary times its weight. Throws DataError for a
+  /// batch that does not fit.
   double gradient(Batch const& samples) {
     Evaluation const result = run(Pass::train, samples);
     engine_.backward();
     training_error_ = 1 - result.accuracy();
-    return result.loss();
+    return result.loss() + engine_.auxiliary_loss();
   }
 
   /// The share of the last gradient's batch that was classified wrongly, 0 ... 1.
   double training_error() const { return training_error_; }
 
-  /// Loss and hits without dropout, batch normalization with the statistics of recompute_statistics().
+  /// Loss and hits without dropout and Auxiliaries, batch normalization with the statistics of recompute_statistics().
   /// Leaves gradients() alone. Throws DataError for a batch that does not fit and ConfigError where the net
   /// normalizes and has no statistics yet.
   Evaluation evaluate(Batch const& samples) {

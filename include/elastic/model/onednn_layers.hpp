@@ -9,14 +9,17 @@
 #include <functional>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <span>
+#include <utility>
 #include <variant>
 #include <vector>
 
 #include "elastic/model/architecture.hpp"
+#include "elastic/model/batch.hpp"
 #include "elastic/model/dropout.hpp"
 #include "elastic/model/moments.hpp"
 #include "elastic/model/onednn_program.hpp"
 #include "elastic/model/schedule.hpp"
+#include "elastic/model/softmax.hpp"
 #include "elastic/span.hpp"
 
 namespace elastic::model::detail {
@@ -24,8 +27,9 @@ namespace elastic::model::detail {
 /// A net for one batch size, forward only or with backward calls.
 class OnednnProgram {
  public:
-  OnednnProgram(Schedule const& schedule, Shape input, int count, bool trains, Span<float const> parameters,
-                Span<float> gradients, std::span<Moments> moments, dnnl::engine const& engine)
+  OnednnProgram(std::vector<PlacedLayer> const& layers, Shape input, int count, bool trains,
+                Span<float const> parameters, Span<float> gradients, std::span<Moments> moments,
+                dnnl::engine const& engine)
       : shop_(engine),
         stream_(engine),
         count_(count),
@@ -34,49 +38,26 @@ class OnednnProgram {
         gradients_(gradients),
         moments_(moments) {
     input_ = x_ = shop_.view(nullptr, dims(input), dnnl::memory::format_tag::nchw);
-    for (std::size_t i = 0; i < schedule.layers.size(); ++i) {
-      place_ = {.first = i == 0,
-                .before_relu = i + 1 < schedule.layers.size() &&
-                               std::holds_alternative<Relu>(schedule.layers[i + 1].layer),
-                .trained = trains && i >= schedule.first_trained,
-                .passes_gradient = i > schedule.first_trained};
-      std::visit([&](auto const& layer) { add(layer, schedule.layers[i]); }, schedule.layers[i].layer);
-    }
+    add_chain(layers, /*passes_gradient=*/false);
     logits_ = as(x_, dense(x_), forward_);
-    dnnl::memory slope = logits_;
-    while (!unwinds_.empty()) {
-      slope = unwinds_.back()(slope);
-      unwinds_.pop_back();
-    }
+    unwind(unwinds_, logits_);
     shop_.share_scratchpad();
   }
   OnednnProgram(OnednnProgram const&) = delete;  // its calls hold pointers into it
   OnednnProgram& operator=(OnednnProgram const&) = delete;
 
   /// The logits, which the caller overwrites with their gradient before backward().
-  std::span<float> forward(Pass pass, float const* images, Generator& random) {
-    input_.set_data_handle(const_cast<float*>(images));
-    for (Step const& step : forward_) {
-      if (auto const* call = std::get_if<OnednnCall>(&step)) {
-        call->run(stream_);
-      } else if (pass == Pass::train) {
-        Drop const& drop = std::get<Drop>(step);
-        draw_dropout_mask(random, drop.rate, *drop.mask);
-        drop.run();
-      }
-    }
-    auto* const logits = static_cast<float*>(logits_.get_data_handle());
-    return {logits, logits_.get_desc().get_size() / sizeof(float)};
+  std::span<float> forward(Pass pass, Batch const& batch, Generator& random) {
+    input_.set_data_handle(const_cast<float*>(batch.images.data()));
+    auxiliary_loss_ = 0;
+    run(forward_, pass, batch, random);
+    return values(logits_);
   }
 
-  void backward() const {
-    for (Step const& step : backward_) {
-      if (auto const* call = std::get_if<OnednnCall>(&step))
-        call->run(stream_);
-      else
-        std::get<Drop>(step).run();
-    }
-  }
+  void backward() const { run_back(backward_); }
+
+  /// What Auxiliaries added to the mean loss of the last forward().
+  double auxiliary_loss() const { return auxiliary_loss_; }
 
  private:
   using Memory = dnnl::memory;
@@ -94,12 +75,77 @@ class OnednnProgram {
       for (std::size_t i = 0; i < mask->size(); ++i) x[i] *= (*mask)[i];
     }
   };
-  using Step = std::variant<OnednnCall, Drop>;
+  struct Tower;
+  using Step = std::variant<OnednnCall, Drop, Tower*>;
   using Steps = std::vector<Step>;
+  using Unwinds = std::vector<std::function<Memory(Memory const&)>>;
+
+  /// An Auxiliary: its way and back, made while the net trains forward.
+  struct Tower {
+    double weight;
+    Steps forward, backward;
+    Memory logits;
+    std::vector<int> predictions;
+  };
 
   struct Place {
-    bool first, before_relu, trained, passes_gradient;
+    bool before_relu, trained, passes_gradient;
   };
+
+  static std::span<float> values(Memory const& memory) {
+    return {static_cast<float*>(memory.get_data_handle()), memory.get_desc().get_size() / sizeof(float)};
+  }
+
+  void run(Steps const& steps, Pass pass, Batch const& batch, Generator& random) {
+    for (Step const& step : steps) {
+      if (auto const* call = std::get_if<OnednnCall>(&step)) {
+        call->run(stream_);
+      } else if (pass != Pass::train) {
+        continue;
+      } else if (auto const* drop = std::get_if<Drop>(&step)) {
+        draw_dropout_mask(random, drop->rate, *drop->mask);
+        drop->run();
+      } else {
+        Tower& tower = *std::get<Tower*>(step);
+        run(tower.forward, pass, batch, random);
+        std::span const logits = values(tower.logits);
+        auto const classes = static_cast<int>(logits.size() / tower.predictions.size());
+        auxiliary_loss_ +=
+            tower.weight * softmax_cross_entropy(logits, batch.labels, classes, tower.predictions).loss();
+        for (float& slope : logits) slope *= static_cast<float>(tower.weight);
+        run_back(tower.backward);
+      }
+    }
+  }
+  void run_back(Steps const& steps) const {
+    for (Step const& step : steps) {
+      if (auto const* call = std::get_if<OnednnCall>(&step))
+        call->run(stream_);
+      else
+        std::get<Drop>(step).run();
+    }
+  }
+
+  /// Layers that follow one another. Their input, x_, belongs to others.
+  void add_chain(std::vector<PlacedLayer> const& layers, bool passes_gradient) {
+    Schedule const schedule = make_schedule(layers);
+    Place const outer = place_;
+    Memory const outer_input = std::exchange(chain_input_, x_);
+    for (std::size_t i = 0; i < schedule.layers.size(); ++i) {
+      place_ = {.before_relu = i + 1 < schedule.layers.size() &&
+                               std::holds_alternative<Relu>(schedule.layers[i + 1].layer),
+                .trained = trains_ && (passes_gradient || i >= schedule.first_trained),
+                .passes_gradient = passes_gradient || i > schedule.first_trained};
+      std::visit([&](auto const& layer) { add(layer, schedule.layers[i]); }, schedule.layers[i].layer);
+    }
+    chain_input_ = outer_input;
+    place_ = outer;
+  }
+
+  static Memory unwind(Unwinds const& unwinds, Memory slope) {
+    for (std::size_t i = unwinds.size(); i-- > 0;) slope = unwinds[i](slope);
+    return slope;
+  }
 
   void add(Conv const& conv, PlacedLayer const& placed) {
     expect_images(placed.in);
@@ -181,29 +227,36 @@ class OnednnProgram {
   }
 
   void add(MaxPool const& pool, PlacedLayer const& placed) {
+    add_pool(dnnl::algorithm::pooling_max, pool.kernel, pool.stride, pool.pad, placed);
+  }
+  void add(AvgPool const& pool, PlacedLayer const& placed) {
+    add_pool(dnnl::algorithm::pooling_avg_exclude_padding, pool.kernel, pool.stride, 0, placed);
+  }
+  void add_pool(dnnl::algorithm algorithm, int kernel, int stride_or_0, int padding,
+                PlacedLayer const& placed) {
     expect_images(placed.in);
-    Memory::dim const step = pool.stride == 0 ? pool.kernel : pool.stride;
-    Memory::dims const window{pool.kernel, pool.kernel}, stride{step, step}, none{0, 0};
-    auto const max = dnnl::algorithm::pooling_max;
+    Memory::dim const step = stride_or_0 == 0 ? kernel : stride_or_0;
+    Memory::dims const window{kernel, kernel}, stride{step, step}, pad{padding, padding};
     dnnl::pooling_forward::primitive_desc const descriptor(
-        {kind(), max, x_.get_desc(), any(dims(placed.out)), stride, window, none, none}, shop_.attributes(),
-        shop_.engine());
+        {kind(), algorithm, x_.get_desc(), any(dims(placed.out)), stride, window, pad, pad},
+        shop_.attributes(), shop_.engine());
     Memory const x = x_, y = shop_.room(descriptor.dst_desc());
     OnednnArguments arguments{{DNNL_ARG_SRC, x}, {DNNL_ARG_DST, y}};
     Memory winners;
-    if (trains_) arguments[DNNL_ARG_WORKSPACE] = winners = shop_.room(descriptor.workspace_desc());
+    if (descriptor.workspace_desc().get_size() > 0)
+      arguments[DNNL_ARG_WORKSPACE] = winners = shop_.room(descriptor.workspace_desc());
     forward_.emplace_back(shop_.call(descriptor, dnnl::pooling_forward(descriptor), arguments));
     x_ = y;
     if (!place_.trained) return;
     unwinds_.emplace_back([=, this](Memory const& slope) {
       dnnl::pooling_backward::primitive_desc const back(
-          {max, x.get_desc(), y.get_desc(), stride, window, none, none}, shop_.attributes(), shop_.engine(),
-          descriptor);
+          {algorithm, x.get_desc(), y.get_desc(), stride, window, pad, pad}, shop_.attributes(),
+          shop_.engine(), descriptor);
       Memory const dx = shop_.room(back.diff_src_desc());
       Memory const given = as(slope, back.diff_dst_desc(), backward_);
-      backward_.push_back(
-          shop_.call(back, dnnl::pooling_backward(back),
-                     {{DNNL_ARG_DIFF_DST, given}, {DNNL_ARG_WORKSPACE, winners}, {DNNL_ARG_DIFF_SRC, dx}}));
+      OnednnArguments slopes{{DNNL_ARG_DIFF_DST, given}, {DNNL_ARG_DIFF_SRC, dx}};
+      if (winners) slopes[DNNL_ARG_WORKSPACE] = winners;
+      backward_.push_back(shop_.call(back, dnnl::pooling_backward(back), slopes));
       return dx;
     });
   }
@@ -318,6 +371,85 @@ class OnednnProgram {
     });
   }
 
+  void add(Branches const&, PlacedLayer const& placed) {
+    Memory const x = x_;
+    std::vector<Memory> outputs;
+    std::vector<Unwinds> ways_back;
+    Unwinds const before = std::exchange(unwinds_, {});
+    for (std::vector<PlacedLayer> const& branch : placed.nested) {
+      x_ = x;
+      add_chain(branch, place_.passes_gradient);
+      expect_images(branch.empty() ? placed.in : branch.back().out);
+      outputs.push_back(x_);
+      ways_back.push_back(std::exchange(unwinds_, {}));
+    }
+    unwinds_ = before;
+    dnnl::concat::primitive_desc const descriptor(1, shapes_of(outputs), shop_.engine(), shop_.attributes());
+    x_ = shop_.room(descriptor.dst_desc());
+    forward_.emplace_back(shop_.call(descriptor, dnnl::concat(descriptor), together(outputs, x_)));
+    if (!place_.trained) return;
+    unwinds_.emplace_back([=, this, passes_gradient = place_.passes_gradient](Memory const& slope) {
+      std::vector<Memory> slopes;
+      Memory::dim first = 0;
+      for (std::size_t i = 0; i < outputs.size(); ++i) {
+        Memory::dims const part = outputs[i].get_desc().dims();
+        slopes.push_back(unwind(ways_back[i], cut(slope, part, first)));
+        first += part[1];
+      }
+      return passes_gradient ? sum(slopes, x.get_desc()) : slope;
+    });
+  }
+
+  void add(Auxiliary const& side, PlacedLayer const& placed) {
+    if (!trains_) return;
+    Memory const x = x_;
+    Tower& tower = towers_.emplace_back();
+    tower.weight = side.weight;
+    tower.predictions.resize(static_cast<std::size_t>(count_));
+    std::swap(forward_, tower.forward);
+    std::swap(backward_, tower.backward);
+    Unwinds const before = std::exchange(unwinds_, {});
+    add_chain(placed.nested[0], place_.passes_gradient);
+    tower.logits = as(x_, dense(x_), forward_);
+    Memory const own = unwind(unwinds_, tower.logits);
+    unwinds_ = before;
+    std::swap(backward_, tower.backward);
+    std::swap(forward_, tower.forward);
+    forward_.emplace_back(&tower);
+    x_ = x;
+    if (!place_.passes_gradient) return;
+    unwinds_.emplace_back([=, this](Memory const& slope) { return sum({slope, own}, x.get_desc()); });
+  }
+
+  /// The channels from `first` of an array, where they are; blocks cannot be cut, but in the dense layout there are none.
+  Memory cut(Memory const& whole, Memory::dims const& part, Memory::dim first) {
+    Shapes const shape = whole.get_desc().submemory_desc(part, {0, first, 0, 0}, /*allow_empty=*/true);
+    if (shape.is_zero()) return cut(as(whole, dense(whole), backward_), part, first);
+    return {shape, shop_.engine(), whole.get_data_handle()};
+  }
+
+  static std::vector<Shapes> shapes_of(std::vector<Memory> const& memories) {
+    std::vector<Shapes> shapes;
+    for (Memory const& memory : memories) shapes.push_back(memory.get_desc());
+    return shapes;
+  }
+  static OnednnArguments together(std::vector<Memory> const& from, Memory const& to) {
+    OnednnArguments arguments{{DNNL_ARG_DST, to}};
+    for (std::size_t i = 0; i < from.size(); ++i)
+      arguments[DNNL_ARG_MULTIPLE_SRC + static_cast<int>(i)] = from[i];
+    return arguments;
+  }
+
+  /// The sum of gradients, in the layout that all of them are brought to.
+  Memory sum(std::vector<Memory> terms, Shapes const& layout) {
+    for (Memory& term : terms) term = as(term, layout, backward_);
+    dnnl::sum::primitive_desc const descriptor(layout, std::vector<float>(terms.size(), 1.0f),
+                                               shapes_of(terms), shop_.engine(), shop_.attributes());
+    Memory const total = shop_.room(layout);
+    backward_.emplace_back(shop_.call(descriptor, dnnl::sum(descriptor), together(terms, total)));
+    return total;
+  }
+
   dnnl::prop_kind kind() const {
     return trains_ ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference;
   }
@@ -336,9 +468,9 @@ class OnednnProgram {
     return reordered;
   }
 
-  /// Layers that work in place must not write to the caller's batch.
+  /// Layers that work in place must not write to the caller's batch, nor to what other layers see.
   void own_values() {
-    if (!place_.first) return;
+    if (x_ != chain_input_) return;
     Memory const copy = shop_.room(x_.get_desc());
     forward_.emplace_back(shop_.reorder(x_, copy));
     x_ = copy;
@@ -366,10 +498,13 @@ class OnednnProgram {
   std::size_t norms_ = 0;
 
   Memory input_, x_, logits_;  // x_: what the last layer so far yields
+  Memory chain_input_;         // of the layers that follow one another, where one is being added
   Place place_{};              // of the layer being added
   bool rectified_ = false;     // x_ has seen the ReLU of the layer to come
   Steps forward_, backward_;
-  std::vector<std::function<Memory(Memory const&)>> unwinds_;
+  Unwinds unwinds_;
+  std::deque<Tower> towers_;
+  double auxiliary_loss_ = 0;
   std::deque<std::vector<float>> masks_;
 };
 

@@ -19,7 +19,6 @@
 #include "elastic/model/net.hpp"
 #include "elastic/model/onednn_layers.hpp"
 #include "elastic/model/onednn_program.hpp"
-#include "elastic/model/schedule.hpp"
 #include "elastic/span.hpp"
 
 namespace elastic::model {
@@ -33,7 +32,7 @@ class OnednnEngine {
   OnednnEngine(Architecture const& architecture, int max_batch, Span<float const> parameters,
                Span<float> gradients, int threads)
       : threads_(threads),
-        schedule_(make_schedule(architecture)),
+        layers_(architecture.layers()),
         input_(architecture.input()),
         parameters_(parameters),
         gradients_(gradients),
@@ -43,13 +42,14 @@ class OnednnEngine {
 
   std::span<float> forward(Pass pass, Batch const& batch, Generator& random) {
     current_ = &program(batch.count, pass != Pass::evaluate);
-    return on_threads([&] { return current_->forward(pass, batch.images.data(), random); });
+    return on_threads([&] { return current_->forward(pass, batch, random); });
   }
 
   void backward() {
     on_threads([this] { current_->backward(); });
   }
 
+  double auxiliary_loss() const { return current_->auxiliary_loss(); }
   std::span<Moments> moments() { return moments_; }
 
  private:
@@ -58,7 +58,7 @@ class OnednnEngine {
     if (found != programs_.end()) return found->second;
     return on_threads([&]() -> detail::OnednnProgram& {
       return programs_
-          .try_emplace({count, trains}, schedule_, input_, count, trains, parameters_, gradients_, moments(),
+          .try_emplace({count, trains}, layers_, input_, count, trains, parameters_, gradients_, moments(),
                        engine_)
           .first->second;
     });
@@ -75,7 +75,7 @@ class OnednnEngine {
   }
 
   int threads_;
-  Schedule schedule_;
+  std::vector<PlacedLayer> layers_;
   Shape input_;
   Span<float const> parameters_;
   Span<float> gradients_;

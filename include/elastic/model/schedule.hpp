@@ -11,16 +11,18 @@
 
 namespace elastic::model {
 
-/// The layers to run, in order, and the first that has parameters: no gradient is needed before it.
+/// The layers to run, in order, and the first that has parameters, of its own or within: no gradient is needed
+/// before it.
 struct Schedule {
   std::vector<PlacedLayer> layers;
   std::size_t first_trained = 0;
 };
 
 /// Moves each Relu behind the MaxPool that follows it: the maximum of rectified values is the rectified
-/// maximum, gradients included, and there are fewer values to rectify.
-inline Schedule make_schedule(Architecture const& architecture) {
-  Schedule schedule{architecture.layers(), 0};
+/// maximum, gradients included, and there are fewer values to rectify. What layers hold stays as it is: whoever runs
+/// it makes a schedule of it.
+inline Schedule make_schedule(std::vector<PlacedLayer> placed) {
+  Schedule schedule{std::move(placed), 0};
   std::vector<PlacedLayer>& layers = schedule.layers;
   for (std::size_t i = 0; i + 1 < layers.size(); ++i) {
     if (std::holds_alternative<Relu>(layers[i].layer) &&
@@ -29,7 +31,13 @@ inline Schedule make_schedule(Architecture const& architecture) {
       layers[i + 1].in = layers[i + 1].out = layers[i].out;
     }
   }
-  while (schedule.first_trained < layers.size() && layers[schedule.first_trained].weights.count == 0)
+  auto const is_trained = [](PlacedLayer const& layer) {
+    bool trained = layer.weights.count > 0;
+    for (std::vector<PlacedLayer> const& inner : layer.nested)
+      for_each_layer(inner, [&](PlacedLayer const& each) { trained = trained || each.weights.count > 0; });
+    return trained;
+  };
+  while (schedule.first_trained < layers.size() && !is_trained(layers[schedule.first_trained]))
     ++schedule.first_trained;
   return schedule;
 }

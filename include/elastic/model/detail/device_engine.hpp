@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <string>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -50,7 +51,7 @@ class DeviceEngine {
         workspace_(device.template allocate<std::byte>(0)),
         partial_sums_(device.template allocate<double>(2048)) {  // blocks that fill a GPU
     if (!fits(most * largest(architecture))) refuse_index("a layer's activations");
-    Schedule const schedule = make_schedule(architecture);
+    Schedule const schedule = make_schedule(architecture.layers());
     first_trained_ = schedule.first_trained;
     for (PlacedLayer const& placed : schedule.layers) {
       DeviceParameters const bound{parameters + placed.weights.offset, parameters + placed.biases.offset,
@@ -118,7 +119,20 @@ class DeviceEngine {
   }
   void add(Dev& device, Kit&, MaxPool const& pool, PlacedLayer const& placed, DeviceParameters,
            std::size_t most) {
+    if (pool.pad > 0) refuse_layer("padded MaxPool");
     layers_.emplace_back(std::in_place_type<DevicePool<Dev>>, device, placed, pool, most);
+  }
+  void add(Dev&, Kit&, AvgPool const&, PlacedLayer const&, DeviceParameters, std::size_t) {
+    refuse_layer("AvgPool");
+  }
+  void add(Dev&, Kit&, Branches const&, PlacedLayer const&, DeviceParameters, std::size_t) {
+    refuse_layer("Branches");
+  }
+  void add(Dev&, Kit&, Auxiliary const&, PlacedLayer const&, DeviceParameters, std::size_t) {
+    refuse_layer("Auxiliary");
+  }
+  [[noreturn]] static void refuse_layer(char const* what) {
+    throw ConfigError(std::string("a net on a device has no ") + what + "; EigenNet and OnednnNet do");
   }
   void add(Dev&, Kit&, Relu const&, PlacedLayer const& placed, DeviceParameters, std::size_t) {
     layers_.emplace_back(std::in_place_type<DeviceRelu<Dev>>, placed);
