@@ -33,6 +33,9 @@ struct Job {
   double test_every = 15;
   int train_images = 10000;
   std::string out{};
+  bool tensorboard = false;
+  bool trace = false;
+  bool status = false;
   std::string commit{};
   double commit_every = 30;
   std::string label{};
@@ -66,6 +69,10 @@ struct Job {
                       "training images a test evaluates, beside all test images", 0.0},
       elastic::Option{"out", &Job::out,
                       "folder for log.jsonl, center.safetensors and best.safetensors; not set: none"},
+      elastic::Option{"tensorboard", &Job::tensorboard, "curves for TensorBoard in the out folder"},
+      elastic::Option{"trace", &Job::trace, "a timeline of each rank for Perfetto in the out folder"},
+      elastic::Option{"status", &Job::status,
+                      "how each rank is doing, in the out folder, for samples/status"},
       elastic::Option{"commit", &Job::commit,
                       "async_easgd: folder where the server keeps its center, to go on from if it is killed"},
       elastic::Option{"commit_every", &Job::commit_every, "seconds from one commit to the next", 0.001},

@@ -18,12 +18,10 @@
 #include <nlohmann/json.hpp>
 
 #include "choices.hpp"
+#include "diary.hpp"
 #include "elastic/data/shard.hpp"
 #include "elastic/model/center_store.hpp"
 #include "elastic/model/tensor_file.hpp"
-#include "elastic/observer/jsonl.hpp"
-#include "elastic/observer/progress.hpp"
-#include "elastic/observer/watchdog.hpp"
 #include "elastic/optimizer/sgd.hpp"
 #include "elastic/train.hpp"
 #include "elastic/transport/staged.hpp"
@@ -31,58 +29,6 @@
 #include "job.hpp"
 
 namespace sample {
-
-using Json = nlohmann::ordered_json;
-
-/// The run's shared log; silent without an `out` folder.
-class Log {
- public:
-  explicit Log(Job const& job) {
-    if (job.out.empty()) return;
-    std::filesystem::create_directories(job.out);
-    log_.emplace(std::filesystem::path(job.out) / "log.jsonl");
-  }
-  void write(std::string const& event, Json const& fields) {
-    if (log_) log_->write(event, fields);
-  }
-
- private:
-  std::optional<elastic::observer::JsonlLog> log_;
-};
-
-/// Rank 0's view of the run: how many samples all workers have used, how fast, with what loss.
-class Dashboard {
- public:
-  Dashboard(Log& log, int workers, long steps, int batch)
-      : log_(log), done_(std::size_t(workers)), total_(long(workers) * steps), batch_(batch) {}
-
-  /// `worker` counts from 0 and has finished `steps` steps.
-  void update(int worker, long steps, double loss) {
-    done_[std::size_t(worker)] = steps;
-    long sum = 0;
-    for (long n : done_) sum += n;
-    double const age = seconds();
-    double const rate = double(sum) * batch_ / std::max(age, 1e-9);
-    progress_.update(sum, total_, rate, loss);
-    if (age - logged_ < 1) return;
-    logged_ = age;
-    log_.write("train",
-               {{"seconds", age}, {"samples", sum * batch_}, {"loss", loss}, {"samples_per_second", rate}});
-  }
-  void finish() { progress_.finish(); }
-  double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-
- private:
-  Log& log_;
-  elastic::observer::Progress progress_;
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-  std::vector<long> done_;
-  long total_;
-  int batch_;
-  double logged_ = 0;
-};
 
 /// Writes a center from any device's memory to <out>/<name>.safetensors.
 template <class Dev>
@@ -98,7 +44,7 @@ void save(std::string const& name, Job const& job, Dev& device,
 /// How good the center was when it was tested: says so, and keeps the best as a file.
 class Results {
  public:
-  Results(Part const& part, Log& log) : job_(part.job), task_(part.task), log_(log) {}
+  Results(Part const& part, Diary& diary) : job_(part.job), task_(part.task), diary_(diary) {}
 
   /// `samples`: images used for training so far; `fields` go to the log, too. Returns whether it is the best so far.
   bool add(Scores const& test, double samples, Json fields) {
@@ -119,7 +65,7 @@ class Results {
               {"test_loss", test.loss},
               {"label", job_.label.empty() ? job_.rule : job_.label}};
     line.update(fields);
-    log_.write("test", line);
+    diary_.test(samples, line);
     return better;
   }
   /// Writes the parameters of the model as the best ones.
@@ -136,7 +82,7 @@ class Results {
  private:
   Job const& job_;
   Task const& task_;
-  Log& log_;
+  Diary& diary_;
   double best_ = 2;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
@@ -265,7 +211,6 @@ bool play_with(Net& net, Rule const& rule, Part const& part, Dev& device) {
   Role const role = layout.role_of(net.rank());
   bool const works = role == Role::worker;
 
-  Log log(job);
   int const max_batch = works ? job.batch : role == Role::tester ? task.evaluation_batch() : 1;
   auto model = On::model(task.architecture(), max_batch, device, part);
   model.reseed(std::uint64_t(job.seed), std::uint64_t(net.rank()));
@@ -282,29 +227,30 @@ bool play_with(Net& net, Rule const& rule, Part const& part, Dev& device) {
                            .testers = job.testers,
                            .test_every = job.test_every,
                            .commit_every = job.commit.empty() ? 0 : job.commit_every,
+                           .distance_every = job.status ? 1.0 : 0.0,
                            .lineage = commits.lineage(),
                            .stop = &stop};
+  Diary diary(job, net.rank(), layout, plan.steps, double(images));
   std::string const label = job.label.empty() ? job.rule : job.label;
   if (net.rank() == 0) {
     std::fprintf(stderr, "%s: %s over %s on %s, %d client(s), %zu parameters, %ld steps of %d images each\n",
                  label.c_str(), Rule::name.data(), Net::name.data(), Dev::name.data(), layout.workers(),
                  model.parameters().size(), plan.steps, job.batch);
-    log.write("start",
-              {{"label", label},
-               {"rule", Rule::name},
-               {"transport", Net::name},
-               {"device", Dev::name},
-               {"workers", layout.workers()},
-               {"parameters", model.parameters().size()},
-               {"steps", plan.steps},
-               {"batch", job.batch},
-               {"options", elastic::describe(rule) + elastic::describe(sgd) +
-                               elastic::describe(sgd.schedule) + elastic::describe(job) + task.describe()}});
+    diary.write("start", {{"label", label},
+                          {"rule", Rule::name},
+                          {"transport", Net::name},
+                          {"device", Dev::name},
+                          {"workers", layout.workers()},
+                          {"parameters", model.parameters().size()},
+                          {"steps", plan.steps},
+                          {"batch", job.batch},
+                          {"options", elastic::describe(rule) + elastic::describe(sgd) +
+                                          elastic::describe(sgd.schedule) + elastic::describe(job) +
+                                          task.describe()}});
   }
 
-  Dashboard dashboard(log, layout.workers(), plan.steps, job.batch);
   double const per_exchange = double(rule.period) * job.batch * (layout.servers > 0 ? 1 : layout.workers());
-  Results results(part, log);
+  Results results(part, diary);
   Examiner examiner(part, results, model, per_exchange);
   if (job.validate_every > 0 && layout.servers > 0)
     throw elastic::ConfigError("validate_every: the workers of " + job.rule +
@@ -317,38 +263,10 @@ bool play_with(Net& net, Rule const& rule, Part const& part, Dev& device) {
           : 0;
   Validation validation(part, results, net, layout, model, validates);
 
-  auto const on_applied = [&](elastic::event::Applied const& e) {
-    dashboard.update(e.worker - layout.first_worker(), e.step + 1, e.loss);
-  };
-  auto const on_step = [&](elastic::event::Step const& e) {
-    if (e.rank != 0) return;
-    for (int w = 0; w < layout.workers(); ++w) dashboard.update(w, e.step + 1, e.loss);
-  };
-
-  auto const on_loss = [&](elastic::event::Lost const& e) {
-    std::fprintf(stderr, "going on without rank %d: %s\n", e.worker, std::string(e.why).c_str());
-    log.write("lost", {{"rank", e.worker}, {"why", e.why}});
-  };
-  auto const on_join = [&](elastic::event::Joined const& e) {
-    log.write("joined", {{"rank", e.worker}, {"version", e.version}, {"lost", e.lost}});
-    if (e.lost > 0)
-      std::fprintf(stderr, "rank %d is back; %llu of its exchanges came after the last commit and are lost\n",
-                   e.worker, static_cast<unsigned long long>(e.lost));
-  };
-  auto const on_refused = [&](elastic::event::Refused const& e) {
-    std::fprintf(stderr, "refused what rank %d sent in step %ld: not finite, or beyond the limit\n", e.worker,
-                 e.step);
-    log.write("refused", {{"rank", e.worker}, {"step", e.step}, {"pieces", e.pieces}});
-  };
-
-  elastic::observer::Watchdog watchdog(net.rank(), std::chrono::duration<double>(job.timeout / 2));
-
   elastic::Trainer trainer(net, rule, model.device());
   if (net.rank() == 0 && commits.center())
     trainer.restore("center", elastic::Span<float const>(*commits.center()));
-  elastic::Report const report = trainer.run(model, *batches, plan, on_applied, on_step, examiner, validation,
-                                             on_loss, on_join, on_refused, commits, watchdog);
-  dashboard.finish();
+  elastic::Report const report = trainer.run(model, *batches, plan, diary, examiner, validation, commits);
 
   if (net.rank() == layout.holder() && !job.out.empty())
     save("center", job, model.device(),
@@ -356,22 +274,7 @@ bool play_with(Net& net, Rule const& rule, Part const& part, Dev& device) {
          {{"label", label},
           {"exchanges", std::to_string(report.exchanges)},
           {"stopped", report.stopped ? "true" : "false"}});
-  log.write("end", {{"role", elastic::to_string(report.role)},
-                    {"rank", net.rank()},
-                    {"device", Dev::name},
-                    {"steps", report.steps},
-                    {"exchanges", report.exchanges},
-                    {"stopped", report.stopped},
-                    {"lost", report.lost},
-                    {"refused", report.refused},
-                    {"rejoined", report.rejoined},
-                    {"wall", dashboard.seconds()},
-                    {"computing", report.seconds.computing},
-                    {"exchanging", report.seconds.exchanging},
-                    {"waiting", report.seconds.waiting},
-                    {"loading", report.seconds.loading},
-                    {"sent_bytes", report.traffic.sent_bytes},
-                    {"received_bytes", report.traffic.received_bytes}});
+  diary.end(report, {{"device", Dev::name}});
   return report.stopped;
 }
 

@@ -11,8 +11,8 @@
 
 namespace elastic::observer {
 
-/// "rank 1 worker  62.1 s: computing 91.2 %, exchanging 2.0 %, ...; sent 812.3 MB in 1204 messages, received ..., 26.2
-/// MB/s"; MB are 10^6 bytes, the rate is of both directions over all of the rank's time.
+/// "rank 1 worker  62.1 s: computing 91.2 %, exchanging 2.0 %, ...; sent 812.3 MB in 1204 messages, received
+/// ..., 26.2 MB/s"; MB are 10^6 bytes, the rate is of both directions over all of the rank's time.
 inline std::string cost_line(int rank, Report const& report) {
   double const total = std::max(report.seconds.total(), 1e-9);
   char text[96];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A worker's records of a run: its training curve, and where the time went for every 5,120 images, which is how the
-// first programs of this kind were compared.
+// A worker's records of a run: its training curve, and where the time went for every 5,120 images, which is
+// how the first programs of this kind were compared.
 #pragma once
 
 #include <unistd.h>
@@ -24,15 +24,14 @@ struct RecordsOptions {
   int workers = 1;              ///< that train together
   double images_per_epoch = 0;  ///< 0: epochs are not told
   double every = 5120;          ///< images of all workers together from one line to the next
-  std::FILE* print =
-      nullptr;  ///< where a line says the times now and then, and how long an epoch took, if anywhere
-  double print_every = 5;  ///< seconds
+  std::FILE* print = nullptr;   ///< where the times and how long an epoch took are printed, if anywhere
+  double print_every = 5;       ///< seconds from one line of the times to the next, at least
 };
 
 /// Observes one worker and writes to a log (docs/records.md):
-///   "train"  every 5,120 images of all workers, as if they were as far as this one: rank, step, samples, epoch, loss
-///            and error (means since the last line), rate, images (used since), and the seconds that 5,120 images took:
-///            total, and of that computing, exchanging, waiting, loading, observing
+///   "train"  every 5,120 images of all workers, as if they were as far as this one: rank, step, samples,
+///            epoch, loss and error (means since the last line), rate, images (used since), and the seconds
+///            that 5,120 images took: total, and of that computing, exchanging, waiting, loading, observing
 ///   "epoch"  at the end of each: rank, epoch (counted from 1), took (seconds), rate
 /// It prints "time per 5120 images: 31.2 s (train 26.4 exchange 1.2 wait 3.2 data 0.4)".
 class Records {

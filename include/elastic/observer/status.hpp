@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a rank is doing right now, in a file for whoever looks: nobody can ask a rank anything, so nobody can disturb it.
+// How a rank is doing right now, in a file for whoever looks: nobody can ask a rank anything, so nobody can
+// disturb it.
 #pragma once
 
 #include <unistd.h>
@@ -31,9 +32,10 @@ struct StatusOptions {
   double every = 1;  ///< seconds from one writing of the file to the next
 };
 
-/// Replaces a file by the rank's state every second, from a thread of its own: the age of the file tells whether the
-/// process lives, what it says whether it takes part (docs/records.md). A server's names its workers, with how stale
-/// their deltas were and how far they are from the center. A file that cannot be written is said once; training goes on.
+/// Replaces a file by the rank's state every second, from a thread of its own: the age of the file tells
+/// whether the process lives, what it says whether it takes part (docs/records.md). A server's names its
+/// workers, with how stale their deltas were and how far they are from the center. A file that cannot be
+/// written is said once; training goes on.
 class Status {
  public:
   Status(std::filesystem::path path, int rank, std::string_view role, StatusOptions options = {})

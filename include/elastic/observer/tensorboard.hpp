@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Curves for TensorBoard. Its event files are TFRecords of three small protobuf messages, written here by hand: the
-// library would be many times this file.
+// Curves for TensorBoard. Its event files are TFRecords of three small protobuf messages, written here by
+// hand: the library would be many times this file.
 #pragma once
 
 #include <unistd.h>
@@ -28,12 +28,13 @@ struct TensorBoardOptions {
   double every = 1;  ///< seconds from one point of a curve to the next, at least
 };
 
-/// Writes scalars to an event file in a folder that `tensorboard --logdir` reads; one folder for each rank, since each
-/// folder is a run there. Use it from one thread.
+/// Writes scalars to an event file in a folder that `tensorboard --logdir` reads; one folder for each rank,
+/// since each folder is a run there. Use it from one thread.
 ///
 /// As an observer it writes, over the step that the event names:
-///   a worker   train/loss and train/error (means since the last point), train/learning_rate, exchange/waited (seconds, mean likewise)
-///   a server   center/loss (of the workers' last batches, mean likewise), over the exchanges that the center has seen
+///   a worker   train/loss and train/error (means since the last point), train/learning_rate,
+///              exchange/waited (seconds, mean likewise)
+///   a server   center/loss (of the workers' last batches, mean likewise), over the center's exchanges
 class TensorBoard {
  public:
   /// Makes the folder if need be. Throws Error if the file cannot be opened.
@@ -46,7 +47,8 @@ class TensorBoard {
     record(version.bytes);
   }
 
-  /// One point. Values that are not finite are kept: TensorBoard marks them. Throws Error if the file cannot take it.
+  /// One point. Values that are not finite are kept: TensorBoard marks them. Throws Error if the file cannot
+  /// take it.
   void scalar(std::string_view tag, double value, std::int64_t step) {
     Message point, summary, event;
     point.add(1, tag);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A timeline of one rank for ui.perfetto.dev or chrome://tracing: what it did when, one slice after the other.
+// A timeline of one rank for ui.perfetto.dev or chrome://tracing: what it did when, one slice after the
+// other.
 #pragma once
 
 #include <unistd.h>
@@ -27,12 +28,14 @@ struct TraceOptions {
   double every = 1;  ///< seconds from one write to the file to the next
 };
 
-/// Writes a rank's intervals, exchanges, deltas, snapshots, joins and losses as events of Chrome's JSON format, one a
-/// line, in microseconds since 1970 by the system's clock: files of several ranks fit together (samples/merge_traces). A
-/// file whose writer was killed lacks the last bracket, which the viewers do not mind. Use it from one thread.
+/// Writes a rank's intervals, exchanges, deltas, snapshots, joins and losses as events of Chrome's JSON
+/// format, one a line, in microseconds since 1970 by the system's clock: files of several ranks fit together
+/// (samples/merge_traces). A file whose writer was killed lacks the last bracket, which the viewers do not
+/// mind. Use it from one thread.
 class Trace {
  public:
-  /// `name` is the process's in the viewer: the role, say. An old file at `path` is replaced. Throws Error if that fails.
+  /// `name` is the process's in the viewer: the role, say. An old file at `path` is replaced. Throws Error if
+  /// that fails.
   Trace(std::filesystem::path const& path, int rank, std::string_view name, TraceOptions options = {})
       : options_(options), rank_(rank), file_("trace", fresh(path)) {
     std::string const process = std::string(name) + " " + std::to_string(rank) + " on " +

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A file that only grows: what observers write while a run goes on is readable while it does, and after it was killed.
+// A file that only grows: what observers write while a run goes on is readable while it does, and after it
+// was killed.
 #pragma once
 
 #include <fcntl.h>
