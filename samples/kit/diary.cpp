@@ -9,7 +9,6 @@
 #include <optional>
 #include <vector>
 
-#include "elastic/error.hpp"
 #include "elastic/observer/cost.hpp"
 #include "elastic/observer/jsonl.hpp"
 #include "elastic/observer/progress.hpp"
@@ -69,10 +68,6 @@ class Diary::Parts {
     elastic::Role const role = layout.role_of(rank);
     std::string const name(to_string(role)), number = std::to_string(rank);
     fs::path const out = job.out;
-    for (auto const& [option, on] :
-         {std::pair("tensorboard", job.tensorboard), {"trace", job.trace}, {"status", job.status}})
-      if (on && job.out.empty())
-        throw elastic::ConfigError(std::string(option) + ": needs a folder to write to: --out FOLDER");
     if (!job.out.empty()) {
       fs::create_directories(out);
       log_.emplace(out / "log.jsonl");

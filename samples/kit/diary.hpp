@@ -21,8 +21,8 @@ using Json = nlohmann::ordered_json;
 /// Observes one rank.
 class Diary {
  public:
-  /// Of a rank whose workers make `steps` steps each and have `images` to train on. Throws ConfigError for options
-  /// that need --out, Error if a file cannot be written.
+  /// Of a rank whose workers make `steps` steps each and have `images` to train on. Throws Error if a file
+  /// cannot be written.
   Diary(Job const& job, int rank, elastic::Layout const& layout, long steps, double images);
   ~Diary();
 

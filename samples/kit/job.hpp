@@ -8,6 +8,7 @@
 #include <string>
 #include <tuple>
 
+#include "elastic/error.hpp"
 #include "elastic/options.hpp"
 
 namespace sample {
@@ -82,7 +83,12 @@ struct Job {
           "Theano-MPI's configuration, as `config.yaml,alexnet.yaml`; what else is said wins over it"},
   };
 
-  void check() const { elastic::check_options(*this); }
+  void check() const {
+    elastic::check_options(*this);
+    char const* const needs_folder = tensorboard ? "tensorboard" : trace ? "trace" : status ? "status" : "";
+    if (out.empty() && *needs_folder)
+      throw elastic::ConfigError(std::string(needs_folder) + ": needs a folder to write to: --out FOLDER");
+  }
 };
 
 /// Steps of each client so that together they use `epochs` times `images` training images.
