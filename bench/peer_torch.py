@@ -55,8 +55,51 @@ def alexnet():
         nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4096, 1000)), (3, 227, 227)
 
 
+class Branches(nn.ModuleList):
+    def forward(self, x):
+        return torch.cat([branch(x) for branch in self], 1)
+
+
+class Auxiliary(nn.Sequential):
+    """Passes its input on; its logits wait for the loss."""
+
+    def forward(self, x):
+        self.logits = super().forward(x)
+        return x
+
+
+def googlenet():
+    def conv(inputs, outputs, kernel, stride=1):
+        return [nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2), nn.ReLU()]
+
+    def inception(inputs, one, reduce_three, three, reduce_five, five, pooled):
+        return Branches([
+            nn.Sequential(*conv(inputs, one, 1)),
+            nn.Sequential(*conv(inputs, reduce_three, 1), *conv(reduce_three, three, 3)),
+            nn.Sequential(*conv(inputs, reduce_five, 1), *conv(reduce_five, five, 5)),
+            nn.Sequential(nn.MaxPool2d(3, 1, 1), *conv(inputs, pooled, 1))])
+
+    def tower(inputs):
+        return Auxiliary(nn.AvgPool2d(5, 3), *conv(inputs, 128, 1), nn.Flatten(), nn.Linear(2048, 1024), nn.ReLU(),
+                         nn.Dropout(0.7), nn.Linear(1024, 1000))
+
+    def halve():
+        return nn.MaxPool2d(3, 2, 1)
+
+    def lrn():
+        return nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2)
+    return nn.Sequential(
+        *conv(3, 64, 7, 2), halve(), lrn(), *conv(64, 64, 1), *conv(64, 192, 3), halve(), lrn(),
+        inception(192, 64, 96, 128, 16, 32, 32), inception(256, 128, 128, 192, 32, 96, 64), halve(),
+        inception(480, 192, 96, 208, 16, 48, 64), tower(512), inception(512, 160, 112, 224, 24, 64, 64),
+        inception(512, 128, 128, 256, 24, 64, 64), inception(512, 112, 144, 288, 32, 64, 64), tower(528),
+        inception(528, 256, 160, 320, 32, 128, 128), lrn(), halve(),
+        inception(832, 256, 160, 320, 32, 128, 128), inception(832, 384, 192, 384, 48, 128, 128),
+        nn.AvgPool2d(7), nn.Flatten(), nn.Dropout(0.4), nn.Linear(1024, 1000)), (3, 224, 224)
+
+
 NETS = {"easgd_cifar": easgd_cifar, "async_easgd_cifar": async_easgd_cifar, "perceptron": perceptron,
-        "alexnet": alexnet}
+        "alexnet": alexnet, "googlenet": googlenet}
 
 
 def blas():
@@ -86,12 +129,16 @@ def main():
         images = images.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
     loss = nn.CrossEntropyLoss()
+    towers = [layer for layer in net if isinstance(layer, Auxiliary)]
 
     times, cpu_times = [], []
     for _ in range(3 + options.steps):
         start, cpu_start = time.perf_counter(), time.process_time()
         optimizer.zero_grad(set_to_none=True)
-        loss(net(images), labels).backward()
+        total = loss(net(images), labels)
+        for tower in towers:
+            total = total + 0.3 * loss(tower.logits, labels)
+        total.backward()
         optimizer.step()
         times.append(time.perf_counter() - start)
         cpu_times.append(time.process_time() - cpu_start)

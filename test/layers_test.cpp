@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "elastic/error.hpp"
@@ -14,6 +15,7 @@
 #include "elastic/model/nets.hpp"
 #include "elastic/model/schedule.hpp"
 #include "elastic/model/softmax.hpp"
+#include "elastic/model/tensor_places.hpp"
 #include "support/catch.hpp"
 #include "support/net_checks.hpp"
 #include "support/reference_net.hpp"
@@ -149,6 +151,15 @@ TEST_CASE("layers within layers follow one another in the flat vector, and are r
   CHECK(net.parameter_count() == 530);
   CHECK(net.layers()[0].out == Shape{8, 4, 4});
   CHECK(make_moments(net).size() == 1);
+  std::vector<std::string> names;
+  offsets.clear();
+  for (TensorPlace const& place : tensor_places(net)) {
+    names.push_back(place.name);
+    offsets.push_back(place.offset);
+  }
+  CHECK(names == std::vector<std::string>{"0.0.0.weight", "0.0.0.bias", "0.1.0.weight", "0.1.0.bias",
+                                          "1.0.weight", "1.0.bias", "2.weight", "2.bias"});
+  CHECK(offsets == std::vector<std::size_t>{0, 6, 8, 11, 14, 14 + 256, 272, 272 + 256});
 
   auto const build = [&](std::vector<Layer> const& layers) { return Architecture({3, 8, 6}, layers); };
   CHECK_THROWS_WITH(build({Relu{}, Branches{{{}, {Relu{}, Conv{.channels = 4, .kernel = 7}}}}, last}),

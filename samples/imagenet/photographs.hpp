@@ -19,10 +19,11 @@
 
 namespace sample {
 
-enum class PhotoNet { alexnet };
+enum class PhotoNet { alexnet, googlenet };
 
 constexpr auto names(PhotoNet) {
-  return std::array{std::pair{std::string_view("alexnet"), PhotoNet::alexnet}};
+  return std::array{std::pair{std::string_view("alexnet"), PhotoNet::alexnet},
+                    std::pair{std::string_view("googlenet"), PhotoNet::googlenet}};
 }
 
 struct Photographs {
@@ -45,6 +46,7 @@ struct Photographs {
 
 inline elastic::model::Architecture architecture(PhotoNet net, int classes) {
   switch (net) {
+    case PhotoNet::googlenet: return elastic::model::googlenet(classes);
     case PhotoNet::alexnet: break;
   }
   return elastic::model::alexnet(classes);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The tensors that a model's flat vectors consist of, under the names that PyTorch gives them in a Sequential of
-// the same layers: 0.weight, 0.bias, 3.weight.
+// the same layers: 0.weight, 0.bias, 3.weight. Branches are a ModuleList of Sequentials there, 7.1.0.weight, and an
+// Auxiliary a Sequential, 9.1.weight.
 #pragma once
 
 #include <cstddef>
@@ -22,13 +23,13 @@ struct TensorPlace {
   std::size_t count = 0;
 };
 
-/// Weights and biases of every layer that has some, in the order of the flat vector. A convolution's weights are
-/// output channel x input channel / groups x row x column, those of a Linear output x input.
-inline std::vector<TensorPlace> tensor_places(Architecture const& architecture) {
-  std::vector<TensorPlace> all;
+namespace detail {
+
+inline void add_places(std::vector<PlacedLayer> const& layers, std::string const& path,
+                       std::vector<TensorPlace>& all) {
   std::size_t index = 0;
-  for (PlacedLayer const& placed : architecture.layers()) {
-    std::string const prefix = std::to_string(index++);
+  for (PlacedLayer const& placed : layers) {
+    std::string const prefix = path + std::to_string(index++);
     std::vector<std::uint64_t> shape{placed.weights.count};
     auto const outputs = static_cast<std::uint64_t>(placed.out.channels);
     std::visit(
@@ -38,6 +39,11 @@ inline std::vector<TensorPlace> tensor_places(Architecture const& architecture) 
             shape = {outputs, placed.weights.count / (outputs * kernel * kernel), kernel, kernel};
           } else if constexpr (std::is_same_v<Kind, Linear>) {
             shape = {outputs, placed.in.size()};
+          } else if constexpr (std::is_same_v<Kind, Branches>) {
+            for (std::size_t i = 0; i < placed.nested.size(); ++i)
+              add_places(placed.nested[i], prefix + "." + std::to_string(i) + ".", all);
+          } else if constexpr (std::is_same_v<Kind, Auxiliary>) {
+            add_places(placed.nested[0], prefix + ".", all);
           }
         },
         placed.layer);
@@ -46,6 +52,15 @@ inline std::vector<TensorPlace> tensor_places(Architecture const& architecture) 
     if (placed.biases.count > 0)
       all.push_back({prefix + ".bias", {placed.biases.count}, placed.biases.offset, placed.biases.count});
   }
+}
+
+}  // namespace detail
+
+/// Weights and biases of every layer that has some, in the order of the flat vector. A convolution's weights are
+/// output channel x input channel / groups x row x column, those of a Linear output x input.
+inline std::vector<TensorPlace> tensor_places(Architecture const& architecture) {
+  std::vector<TensorPlace> all;
+  detail::add_places(architecture.layers(), "", all);
   return all;
 }
 
