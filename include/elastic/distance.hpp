@@ -14,8 +14,8 @@
 
 namespace elastic {
 
-/// Measures || x - c || from the deltas of an exchange, every `every` seconds (0: never) but for no more than a
-/// hundredth of the time.
+/// Measures || x - c || from the deltas of an exchange, every `every` seconds (0: never) but for no more than
+/// a hundredth of the time.
 template <Device Dev, class T>
 class DistanceMeter {
  public:

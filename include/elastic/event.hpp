@@ -46,10 +46,10 @@ struct Step {
       std::numeric_limits<double>::quiet_NaN();  ///< share of the batch that the model got wrong, if it says
 };
 
-/// A worker is between two steps, before its first or behind its last: it waits for nobody, and `parameters` and
-/// `states` are those after `steps` steps. Workers of a rule without a server are all at the same place when
-/// they are told, and may use the transport's collectives there. All of it is valid until the
-/// observer returns.
+/// A worker is between two steps, before its first or behind its last: it waits for nobody, and `parameters`
+/// and `states` are those after `steps` steps. Workers of a rule without a server are all at the same place
+/// when they are told, and may use the transport's collectives there. All of it is valid until the observer
+/// returns.
 template <class T, class Memory = memory::Host>
 struct Turn {
   int rank;
@@ -108,7 +108,8 @@ struct Refused {
   std::uint32_t pieces;
 };
 
-/// From `begin` to `end` a rank did one thing. Told at its end, out of a destructor: an observer of it must not throw.
+/// From `begin` to `end` a rank did one thing. Told at its end, out of a destructor: an observer of it must
+/// not throw.
 struct Interval {
   int rank;
   Doing what;

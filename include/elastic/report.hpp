@@ -10,8 +10,8 @@
 
 namespace elastic {
 
-/// Seconds of one rank, by what it was doing: each moment counts once. A worker's add up to its time in the loop, but
-/// for the rule's own few instructions.
+/// Seconds of one rank, by what it was doing: each moment counts once. A worker's add up to its time in the
+/// loop, but for the rule's own few instructions.
 struct Seconds {
   double computing = 0;   ///< gradients and local steps
   double exchanging = 0;  ///< arithmetic of the exchange, and starting messages

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where a rank's time goes: the roles say what they do from here to the end of a scope, and each moment counts once.
+// Where a rank's time goes: the roles say what they do from here to the end of a scope, and each moment
+// counts once.
 #pragma once
 
 #include <chrono>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a rank of a program of the kit says about itself and leaves behind: progress on the terminal, its part of the
-// run's log, and what else was asked for. Compiled once, not for every transport, rule and device.
+// What a rank of a program of the kit says about itself and leaves behind: progress on the terminal, its part
+// of the run's log, and what else was asked for. Compiled once, not for every transport, rule and device.
 #pragma once
 
 #include <memory>
