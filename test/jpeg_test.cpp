@@ -34,13 +34,19 @@ std::span<std::uint8_t const> bytes_of(std::string const& text) {
   return {reinterpret_cast<std::uint8_t const*>(text.data()), text.size()};
 }
 
+void read_rgb(JpegReader& reader, Window const& window, std::vector<std::uint8_t>& rgb) {
+  rgb.reserve(static_cast<std::size_t>(3 * window.height * window.width));
+  reader.read(window, [&](int, std::uint8_t const* pixels) {
+    for (int x = 0; x < window.width; ++x, pixels += 4) rgb.insert(rgb.end(), pixels, pixels + 3);
+  });
+}
+
 /// The whole picture at the scale for this shorter side.
 Picture decode(std::string const& jpeg, int shorter = 0) {
   JpegReader reader(bytes_of(jpeg), "memory");
   reader.scale_to(shorter);
   Picture picture{reader.width(), reader.height(), {}};
-  picture.rgb.resize(static_cast<std::size_t>(3 * picture.width * picture.height));
-  reader.read({0, 0, picture.height, picture.width}, picture.rgb.data());
+  read_rgb(reader, {0, 0, picture.height, picture.width}, picture.rgb);
   return picture;
 }
 
@@ -88,8 +94,8 @@ TEST_CASE("a window holds the very pixels of the whole picture, at any scale") {
                             round == 0 ? whole.height : 1, round == 1 ? whole.width : 1};
         Window const full{window.top, window.left, 1 + below(whole.height - window.top),
                           1 + below(whole.width - window.left)};
-        std::vector<std::uint8_t> rgb(static_cast<std::size_t>(3 * full.height * full.width));
-        reader.read(full, rgb.data());
+        std::vector<std::uint8_t> rgb;
+        read_rgb(reader, full, rgb);
         for (int y = 0; y < full.height; ++y)
           for (int x = 0; x < full.width; ++x)
             for (int c = 0; c < 3; ++c)

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -38,29 +37,27 @@ class Cutter {
         height_(crop == 0 ? set.height : crop),
         width_(crop == 0 ? set.width : crop),
         pad_(pad),
-        value_(normal.mean.size()),
-        mean_(normal.mean_image.size()) {
+        mean_(normal.mean.size()),
+        scale_(normal.mean.size()),
+        mean_image_(normal.mean_image) {
     check_store(set);
     auto const channels = static_cast<std::size_t>(channels_);
     if (normal.mean.size() != channels || normal.deviation.size() != channels)
       throw ConfigError("normalization: " + std::to_string(normal.mean.size()) + " channels for images of " +
                         shape_of(set));
-    if (!mean_.empty() && mean_.size() != image_bytes(set))
-      throw ConfigError("normalization: a mean image of " + std::to_string(mean_.size()) +
+    if (!mean_image_.empty() && mean_image_.size() != image_bytes(set))
+      throw ConfigError("normalization: a mean image of " + std::to_string(mean_image_.size()) +
                         " values for images of " + shape_of(set));
-    if (!mean_.empty() && pad != 0)
+    if (!mean_image_.empty() && pad != 0)
       throw ConfigError("augmentation: a mean image has no values for a padding");
     if (crop < 0 || pad < 0 || pad > 1 << 15 || height_ > rows_ + 2 * pad || width_ > columns_ + 2 * pad)
       throw ConfigError("augmentation: a crop of " + std::to_string(crop) + " with a padding of " +
                         std::to_string(pad) + " does not fit images of " + shape_of(set));
     for (std::size_t c = 0; c < channels; ++c) {
-      double const mean = mean_.empty() ? double{normal.mean[c]} : 0, deviation = double{normal.deviation[c]};
-      for (int byte = 0; byte < 256; ++byte)
-        value_[c][static_cast<std::size_t>(byte)] = static_cast<float>((byte / 255.0 - mean) / deviation);
-      std::size_t const plane = mean_.size() / channels;
-      for (std::size_t k = c * plane; k < (c + 1) * plane; ++k)
-        mean_[k] = static_cast<float>(double{normal.mean_image[k]} / deviation);
+      scale_[c] = static_cast<float>(1 / (255 * double{normal.deviation[c]}));
+      mean_[c] = 255 * normal.mean[c];
     }
+    for (float& mean : mean_image_) mean *= 255;
   }
 
   int height() const { return height_; }
@@ -86,34 +83,47 @@ class Cutter {
   void cut(std::uint8_t const* image, View view, float* out) const {
     int const first = std::clamp(-view.left, 0, width_);  // columns first ... last-1 lie inside the image
     int const last = std::clamp(columns_ - view.left, first, width_);
+    std::vector<float> line(view.flip ? static_cast<std::size_t>(width_) : 0);  // before it is mirrored
     for (int c = 0; c < channels_; ++c) {
-      float const* const value = value_[static_cast<std::size_t>(c)].data();
+      float const mean = mean_[static_cast<std::size_t>(c)], scale = scale_[static_cast<std::size_t>(c)];
       for (int y = 0; y < height_; ++y, out += width_) {
+        float* const to = view.flip ? line.data() : out;
         int const row = view.top + y;
         if (row < 0 || row >= rows_) {
-          std::fill_n(out, width_, value[0]);
+          std::fill_n(out, width_, -mean * scale);
           continue;
         }
         std::ptrdiff_t const begin = (std::ptrdiff_t{c} * rows_ + row) * columns_ + view.left;
-        std::fill(out, out + first, value[0]);
-        for (int x = first; x < last; ++x) out[x] = value[image[begin + x]];
-        std::fill(out + last, out + width_, value[0]);
-        if (!mean_.empty())
-          for (int x = 0; x < width_; ++x) out[x] -= mean_[static_cast<std::size_t>(begin + x)];
-        if (view.flip) std::reverse(out, out + width_);
+        if (mean_image_.empty()) {
+          if (first > 0 || last < width_) std::fill_n(to, width_, -mean * scale);
+          normalize(image + begin + first, last - first, mean, scale, to + first);
+        } else {
+          normalize(image + begin, width_, mean_image_.data() + begin, scale, to);
+        }
+        if (view.flip) std::reverse_copy(line.begin(), line.end(), out);
       }
     }
   }
 
  private:
+  // A difference times a factor has the same bits under any flags.
+  static void normalize(std::uint8_t const* from, int count, float mean, float scale, float* __restrict to) {
+    for (int x = 0; x < count; ++x) to[x] = (static_cast<float>(from[x]) - mean) * scale;
+  }
+  static void normalize(std::uint8_t const* from, int count, float const* means, float scale,
+                        float* __restrict to) {
+    for (int x = 0; x < count; ++x) to[x] = (static_cast<float>(from[x]) - means[x]) * scale;
+  }
+
   int channels_;
   int rows_;  // of the image, like columns_; height_ and width_ are the view's
   int columns_;
   int height_;
   int width_;
   int pad_;
-  std::vector<std::array<float, 256>> value_;  // of each byte in each channel: the same bits under any flags
-  std::vector<float> mean_;                    // what the mean image takes from that
+  std::vector<float> mean_;  // of each channel, in bytes
+  std::vector<float> scale_;
+  std::vector<float> mean_image_;  // in its place, if there is one
 };
 
 }  // namespace elastic::data

@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "elastic/data/detail/read_file.hpp"
 #include "elastic/data/image_store.hpp"
 #include "elastic/data/square.hpp"
 #include "elastic/error.hpp"
@@ -68,13 +69,9 @@ class ImageFolder : public ImageStoreFields {
 
   /// Throws DataError, naming the file, if it cannot be read or decoded.
   std::uint8_t const* image(std::size_t i, std::vector<std::uint8_t>& scratch) const {
-    std::filesystem::path const path = folder_ / name(i);
-    std::ifstream file(path, std::ios::binary | std::ios::ate);
-    std::vector<std::uint8_t> bytes(file ? static_cast<std::size_t>(file.tellg()) : 0);
-    if (!file.seekg(0) || !file.read(reinterpret_cast<char*>(bytes.data()), std::streamsize(bytes.size())))
-      throw DataError(path.string() + ": cannot be read: " + std::strerror(errno));
+    std::string const path = (folder_ / name(i)).string();
     scratch.resize(image_bytes(*this));
-    read_square(bytes, path.string(), width, scratch.data());
+    read_square(detail::read_file(path).span(), path, width, scratch.data());
     return scratch.data();
   }
 

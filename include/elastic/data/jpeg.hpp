@@ -8,8 +8,9 @@
 #include <cstdint>
 #include <cstdio>
 
+#include <algorithm>
 #include <csetjmp>
-#include <cstring>
+#include <iterator>
 #include <span>
 #include <string>
 #include <utility>
@@ -63,7 +64,7 @@ class JpegReader {
                         std::to_string(info_.image_height) + " pixels; at most " + std::to_string(largest) +
                         " are decoded");
       bool const four = info_.jpeg_color_space == JCS_CMYK || info_.jpeg_color_space == JCS_YCCK;
-      info_.out_color_space = four ? JCS_CMYK : JCS_RGB;
+      info_.out_color_space = four ? JCS_CMYK : JCS_EXT_RGBX;
       scale_to(0);
     } catch (...) {
       jpeg_destroy_decompress(&info_);
@@ -90,40 +91,38 @@ class JpegReader {
     });
   }
 
-  /// Writes the pixels of `window`, which lies inside the picture, to `rgb`: height x width x 3 bytes. Reads the
-  /// file to its end, so that one that is cut off is always found out. May be called once.
-  void read(Window const& window, std::uint8_t* rgb) {
-    JDIMENSION first = 0, columns = 0, depth = 0;  // what libjpeg decodes of a row
+  /// Calls `each(y, pixels)` for the rows of `window`, which lies inside the picture, from the top; `pixels` points
+  /// at width x 4 bytes: red, green, blue and one without a meaning. A file that is cut off is always found out, other
+  /// damage below the window is not. May be called once. `each` must not throw.
+  template <class Each>
+  void read(Window const& window, Each const& each) {
+    JDIMENSION first = 0, columns = 0;  // what libjpeg decodes of a row
     guarded([&] {
       jpeg_start_decompress(&info_);
       // Upsampling looks at neighbors: with a margin, the window's own pixels are those of the whole picture.
-      constexpr int margin = 32;
+      constexpr int margin = 4;
       first = static_cast<JDIMENSION>(window.left > margin ? window.left - margin : 0);
       columns = static_cast<JDIMENSION>(window.left + window.width + margin) - first;
       if (columns > info_.output_width - first) columns = info_.output_width - first;
       jpeg_crop_scanline(&info_, &first, &columns);
-      depth = static_cast<JDIMENSION>(info_.output_components);
     });
-    std::vector<std::uint8_t> row(std::size_t{columns} * depth);
-    std::uint8_t const* const from = row.data() + (static_cast<std::size_t>(window.left) - first) * depth;
-    bool const inverted = info_.saw_Adobe_marker != 0;
+    std::vector<std::uint8_t> row(4 * std::size_t{columns});
+    std::uint8_t* const pixels = row.data() + 4 * (static_cast<std::size_t>(window.left) - first);
     guarded([&] {
       JSAMPROW target = row.data();
       if (window.top > 0) jpeg_skip_scanlines(&info_, static_cast<JDIMENSION>(window.top));
-      for (int y = 0; y < window.height; ++y, rgb += std::ptrdiff_t{3} * window.width) {
+      for (int y = 0; y < window.height; ++y) {
         jpeg_read_scanlines(&info_, &target, 1);
-        if (depth == 3) {
-          std::memcpy(rgb, from, std::size_t{3} * static_cast<std::size_t>(window.width));
-        } else {
-          from_cmyk(from, window.width, inverted, rgb);
-        }
+        if (info_.out_color_space == JCS_CMYK) to_rgb(pixels, window.width, info_.saw_Adobe_marker != 0);
+        each(y, static_cast<std::uint8_t const*>(pixels));
       }
-      JDIMENSION const below = info_.output_height - info_.output_scanline;
-      if (below > 1)
-        jpeg_skip_scanlines(&info_, below - 1);  // skipping the last one would skip the file's end
-      if (below > 0) jpeg_read_scanlines(&info_, &target, 1);
-      jpeg_finish_decompress(&info_);
     });
+    // What is below is not decoded, but must be there: inside of the data FF D9 stands for their end alone.
+    JOCTET const *const rest = info_.src->next_input_byte, *const last = rest + info_.src->bytes_in_buffer;
+    constexpr JOCTET end[] = {0xff, JPEG_EOI};
+    bool const seen = jpeg_input_complete(&info_) || info_.unread_marker == JPEG_EOI;
+    if (!seen && std::search(rest, last, std::begin(end), std::end(end)) == last)
+      throw DataError(name_ + ": Premature end of JPEG file");
   }
 
  private:
@@ -142,12 +141,12 @@ class JpegReader {
     f();
   }
 
-  static void from_cmyk(std::uint8_t const* cmyk, int count, bool inverted, std::uint8_t* rgb) {
-    for (int x = 0; x < count; ++x, cmyk += 4, rgb += 3) {
+  static void to_rgb(std::uint8_t* cmyk, int count, bool inverted) {
+    for (int x = 0; x < count; ++x, cmyk += 4) {
       int const black = inverted ? cmyk[3] : 255 - cmyk[3];
       for (int c = 0; c < 3; ++c) {
         int const ink = inverted ? cmyk[c] : 255 - cmyk[c];
-        rgb[c] = static_cast<std::uint8_t>((ink * black + 127) / 255);
+        cmyk[c] = static_cast<std::uint8_t>((ink * black + 127) / 255);
       }
     }
   }
