@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <vector>
 
 namespace elastic {
 
@@ -18,5 +19,16 @@ struct ParameterGroup {
   std::size_t count = 0;
   ParameterKind kind = ParameterKind::weight;
 };
+
+/// Those of `model`: its tensors. All of it if it does not say.
+template <class Model>
+std::vector<ParameterGroup> groups_of(Model& model) {
+  if constexpr (requires { model.groups(); }) {
+    auto const& groups = model.groups();
+    return {groups.begin(), groups.end()};
+  } else {
+    return {ParameterGroup{0, model.parameters().size(), ParameterKind::weight}};
+  }
+}
 
 }  // namespace elastic

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <limits>
 #include <optional>
 #include <string>
@@ -20,6 +21,7 @@
 #include "elastic/concepts.hpp"
 #include "elastic/event.hpp"
 #include "elastic/membership.hpp"
+#include "elastic/parameter_group.hpp"
 #include "elastic/plan.hpp"
 #include "elastic/report.hpp"
 #include "elastic/role.hpp"
@@ -34,12 +36,13 @@ class Server {
  public:
   using Memory = typename Dev::memory;
   using View = Span<T, Memory>;
-  Server(Net& net, Layout layout, Dev& device, View parameters, States<Dev, T>& states, Plan const& plan,
-         std::string const& terms, Os&... os)
+  Server(Net& net, Layout layout, Dev& device, View parameters, std::vector<ParameterGroup> tensors,
+         States<Dev, T>& states, Plan const& plan, std::string const& terms, Os&... os)
       : net_(net),
         layout_(layout),
         device_(device),
         parameters_(parameters),
+        tensors_(std::move(tensors)),
         states_(states),
         plan_(plan),
         terms_(terms),
@@ -60,21 +63,46 @@ class Server {
 
   /// Serves `center` until all workers have left: add(c, d) for every element of every delta, each delta once,
   /// first come, first served. Deltas with an element that is not finite or beyond `limit` are left out, shard
-  /// by shard. `wire` is how center and deltas travel. A worker that dies is gone with its unfinished exchange; the others do not notice.
+  /// by shard. `add` may also be a function of the worker's epoch that returns it. `wire` is how center and deltas
+  /// travel. A worker that dies is gone with its unfinished exchange; the others do not notice.
   template <class Add>
   void serve(View center, Add add, double limit, Wire wire = Wire::float32) {
     center_ = center;
     open(wire);
-    welcome_everybody();
-    heard_ = Clock::now();
-    while (!over()) {
-      keep_in_touch();
-      bool const moved = attend(add, limit);
-      commit_if_due();  // before it waits for whatever comes next
-      if (auto const message = next_message(moved)) handle(*message);
-    }
-    close();
-    if (left_ == 0 && last_loss_) std::rethrow_exception(last_loss_);
+    auto const add_at = [&](long step) {
+      if constexpr (std::is_invocable_v<Add, double>)
+        return add(epoch_of(step));
+      else
+        return add;
+    };
+    run([&] { return attend(add_at, limit); });
+  }
+
+  /// Serves `center` to one worker at a time, as the ancestors' servers did: exchange() is called for each that asks,
+  /// swap() in it reaches that worker, and all others wait. Whoever is waited for within it and dies is lost.
+  template <class Exchange>
+  void serve_in_turn(View center, Exchange exchange) {
+    center_ = center;
+    in_turn_ = exchange;
+    if constexpr (!shared) open(Wire::float32);
+    run([&] { return attend([](long) { return ops::Add{}; }, 0); });
+  }
+  /// Sends `mine` to the worker whose turn it is and receives `theirs`; both have arrived when this returns.
+  void swap(View mine, View theirs) {
+    auto arriving = net_.start_receive(theirs, partner_, tag::delta);
+    auto leaving = net_.start_send(read(mine), partner_, tag::shard);
+    arriving.wait();
+    leaving.wait();
+  }
+  /// How far the worker whose turn it is has come.
+  double epoch() const { return epoch_of(partner_step_); }
+  /// The tensors of the model, as parts of its parameters.
+  std::vector<ParameterGroup> const& tensors() const { return tensors_; }
+  auto allocate(std::size_t n) { return device_.template allocate<T>(n); }
+  template <class F, class... S>
+  void for_each(F f, S... views) {
+    auto const running = timeline_.during(Doing::exchanging);
+    device_.for_each(f, views...);
   }
   // -------------------------------------------------------------------------------------------------------------------
 
@@ -90,6 +118,21 @@ class Server {
   }
 
  private:
+  template <class Attend>
+  void run(Attend attend) {
+    welcome_everybody();
+    heard_ = Clock::now();
+    while (!over()) {
+      keep_in_touch();
+      bool const moved = attend();
+      commit_if_due();  // before it waits for whatever comes next
+      if (auto const message = next_message(moved)) handle(*message);
+    }
+    close();
+    if (left_ == 0 && last_loss_) std::rethrow_exception(last_loss_);
+  }
+  double epoch_of(long step) const { return double(step) / plan_.steps_per_epoch; }
+
   static constexpr bool shared = shares_center<Net, Dev>;
   using Clock = std::chrono::steady_clock;
 
@@ -115,7 +158,8 @@ class Server {
     }
   }
   void close() {
-    if constexpr (shared) window_->snapshot(center_);
+    if constexpr (shared)
+      if (window_) window_->snapshot(center_);
   }
   Progress& progress(int worker) {
     if constexpr (shared)
@@ -164,7 +208,8 @@ class Server {
       welcome.sequence = progress(rank).sequence;
       welcome.taken = progress(rank).taken;
     }
-    if constexpr (shared) window_->announce(welcome);
+    if constexpr (shared)
+      if (window_) window_->announce(welcome);
     return welcome;
   }
 
@@ -204,6 +249,7 @@ class Server {
         case tag::join: return join(message.source);
         case tag::leave: return leave(message.source);
         case tag::ask:
+          if (in_turn_) return take_turn(message.source);
           if constexpr (shared)
             return moved(message.source);
           else
@@ -223,8 +269,20 @@ class Server {
   /// Sends the whole center as it is.
   void show(int rank) {
     std::uint64_t version = lineage_.version;
-    if constexpr (shared) version = window_->snapshot(center_);
+    if constexpr (shared)
+      if (window_) version = window_->snapshot(center_);
     desk_.reply(rank, {version, 0}, center_);
+  }
+
+  void take_turn(int worker) {
+    Ask ask{};
+    net_.receive(as_bytes(ask), worker, tag::ask);
+    Status status{lineage_.version, stop_requested() ? 1u : 0u};
+    net_.send(read(as_bytes(status)), worker, tag::status);
+    partner_ = worker;
+    partner_step_ = long(ask.step);
+    in_turn_();
+    applied(worker, ask, 0, lineage_.version);
   }
 
   /// A worker has moved the shared center.
@@ -251,13 +309,13 @@ class Server {
     leaving_.push_back(worker);
   }
 
-  template <class Add>
-  bool attend(Add add, double limit) {
+  template <class AddAt>
+  bool attend(AddAt add_at, double limit) {
     auto const running = timeline_.during(Doing::exchanging);
     bool moved = false;
     if constexpr (!shared) {
       try {
-        moved = service_->attend(add, limit, [this](int worker, auto const& done) {
+        moved = service_->attend(add_at, limit, [this](int worker, auto const& done) {
           applied(worker, done.ask, done.refused, done.read);
           keep_in_touch();  // whoever is answered next reads this version
         });
@@ -286,7 +344,7 @@ class Server {
   void keep_in_touch() {
     if constexpr (shared) {
       if (!told_to_stop_ && stop_requested()) {
-        window_->ask_to_stop();
+        if (window_) window_->ask_to_stop();
         told_to_stop_ = true;
       }
     } else {
@@ -399,6 +457,7 @@ class Server {
   Layout layout_;
   Dev& device_;
   View parameters_;
+  std::vector<ParameterGroup> tensors_;
   States<Dev, T>& states_;
   Plan const& plan_;
   std::string terms_;
@@ -408,6 +467,9 @@ class Server {
   std::tuple<Os&...> observers_;
   Timeline<Os...> timeline_;
   View center_;
+  std::function<void()> in_turn_;  // of serve_in_turn
+  int partner_ = -1;
+  long partner_step_ = 0;
   std::optional<typename WindowOf<Net, shared>::type> window_;
   std::optional<Only<!shared, ShardService<Net, Dev, T>>> service_;
   std::vector<int> leaving_;

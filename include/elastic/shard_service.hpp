@@ -76,10 +76,10 @@ class ShardService {
   /// Whether deltas are on their way, so that attend() has to be called again soon.
   bool busy() const { return !busy_.empty(); }
 
-  /// Adds what has arrived, answers whose turn it is, and calls done(worker, Done) for every exchange that is
-  /// complete. False if nothing could be done. Throws PeerLost for a worker that is gone.
-  template <class Add, class OnDone>
-  bool attend(Add add, double limit, OnDone done) {
+  /// Adds what has arrived, by what add_at(step) says for a worker's step, answers whose turn it is, and calls
+  /// done(worker, Done) for every exchange that is complete. False if nothing could be done. Throws PeerLost for a worker that is gone.
+  template <class AddAt, class OnDone>
+  bool attend(AddAt add_at, double limit, OnDone done) {
     bool moved = false;
     for (std::size_t i = 0; i < busy_.size();) {
       int const worker = busy_[i];
@@ -90,7 +90,8 @@ class ShardService {
         c.deltas.erase(c.deltas.begin());
         View const delta = decode(buffer.span(), shards_.length(c.progress.taken));
         if (device_.within(read(delta), limit))
-          device_.for_each(add, center_.part(shards_.first(c.progress.taken), delta.size()), delta);
+          device_.for_each(add_at(long(c.current.step)),
+                           center_.part(shards_.first(c.progress.taken), delta.size()), delta);
         else
           ++c.refused;
         spare_.push_back(std::move(buffer));

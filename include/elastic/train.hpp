@@ -97,8 +97,8 @@ class Trainer : Composition<Net, Rule, Dev> {
     switch (layout.role_of(net_.rank())) {
       case Role::server:
         if constexpr (Served<Rule, Net, Dev>) {
-          Server<Net, Dev, T, Os...> server(net_, layout, device_, model.parameters(), states_, plan,
-                                            entry.terms, observers...);
+          Server<Net, Dev, T, Os...> server(net_, layout, device_, model.parameters(), groups_of(model),
+                                            states_, plan, entry.terms, observers...);
           rule_.server(server);
           device_.copy(states_.at("center"), model.parameters());
           report = server.finish(model.parameters());

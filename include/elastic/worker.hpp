@@ -11,6 +11,7 @@
 #include <string_view>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include "elastic/center_client.hpp"
 #include "elastic/center_desk.hpp"
@@ -21,6 +22,7 @@
 #include "elastic/membership.hpp"
 #include "elastic/message_sum.hpp"
 #include "elastic/optimizer/sgd.hpp"
+#include "elastic/parameter_group.hpp"
 #include "elastic/plan.hpp"
 #include "elastic/report.hpp"
 #include "elastic/role.hpp"
@@ -43,6 +45,7 @@ class Worker {
         layout_(layout),
         entry_(std::move(entry)),
         model_(model),
+        tensors_(groups_of(model)),
         data_(data),
         states_(states),
         plan_(plan),
@@ -68,9 +71,12 @@ class Worker {
     return !ends;
   }
   long step() const { return step_; }
+  double epoch() const { return double(step_) / plan_.steps_per_epoch; }
   int workers() const { return layout_.workers(); }
 
   View parameters() { return model_.parameters(); }
+  /// The tensors of the model, as parts of its parameters.
+  std::vector<ParameterGroup> const& tensors() const { return tensors_; }
   View gradients() { return model_.gradients(); }
   View velocity() {
     auto zeros = allocate(model_.parameters().size());
@@ -108,7 +114,7 @@ class Worker {
   /// The local step: x moves along the gradient; a device of its own pace may still be at it when this returns.
   void apply_gradient() {
     auto const running = timeline_.during(Doing::computing);
-    for_groups([&](ParameterGroup const& group) { step_maker_.apply(gradients(), rate(), group); });
+    for (ParameterGroup const& tensor : tensors_) step_maker_.apply(gradients(), rate(), tensor);
     ++report_.steps;
   }
 
@@ -122,7 +128,7 @@ class Worker {
     auto const running = timeline_.during(Doing::computing);
     View const v = velocity();
     optimizer::LocalStep<Dev, T> step(model_.device(), plan_.sgd, parameters(), v);
-    for_groups([&](ParameterGroup const& group) { step.accumulate(gradients(), rate(), group); });
+    for (ParameterGroup const& tensor : tensors_) step.accumulate(gradients(), rate(), tensor);
     ++report_.steps;
     return v;
   }
@@ -150,10 +156,14 @@ class Worker {
     }
   }
 
-  /// x becomes the sum by messages alone, in any `wire`: what all_reduce does for 16 bits.
-  void message_sum(View x, Wire wire, View back = View()) requires PointToPoint<Net> {
-    start_message_sum(x, wire, back);
-    await([&] { sum_->finish(); });
+  /// The same by messages in any `wire`, one tensor after another.
+  void sum_tensors(View x, Wire wire) requires PointToPoint<Net> {
+    await([&] {
+      for (ParameterGroup const& tensor : tensors_) {
+        start_message_sum(x.part(tensor.offset, tensor.count), wire, View());
+        sum_->finish();
+      }
+    });
     exchanged_together();
   }
 
@@ -246,6 +256,26 @@ class Worker {
       };
       return Started<decltype(finish_it)>(std::move(finish_it));
     }
+  }
+
+  /// One exchange with a server that serves in turn: waits for its turn, then calls f(), in which swap() reaches the
+  /// server.
+  template <class F>
+  void take_turn(F f) requires PointToPoint<Net> {
+    Ask ask{report_.exchanges + 1, 0, 0, 0, 0, step_, report_.loss, distance_.last()};
+    net_.send(read(as_bytes(ask)), layout_.holder(), tag::ask);
+    await([&] { net_.receive(as_bytes(status_), layout_.holder(), tag::status); });
+    f();
+    exchanged(0);
+  }
+  /// Sends `mine` to the server and receives `theirs`; both have arrived when this returns.
+  void swap(View mine, View theirs) requires PointToPoint<Net> {
+    await([&] {
+      auto arriving = net_.start_receive(theirs, layout_.holder(), tag::shard);
+      auto leaving = net_.start_send(read(mine), layout_.holder(), tag::delta);
+      arriving.wait();
+      leaving.wait();
+    });
   }
 
   /// Shows the center to testers that have asked; costs nothing when none has.
@@ -363,7 +393,8 @@ class Worker {
   }
 
   void exchanged(std::uint32_t refused) {
-    if constexpr (!shared) status_ = client(wire_).status();
+    if constexpr (!shared)
+      if (client_) status_ = client_->status();
     ++report_.exchanges;
     report_.refused += refused;
     if (status_.stop != 0) report_.stopped = true;
@@ -432,15 +463,6 @@ class Worker {
     bookmark_.plateaus.report(loss, plan_.sgd.schedule.threshold, plan_.sgd.schedule.patience);
   }
 
-  template <class F>
-  void for_groups(F f) {
-    if constexpr (requires { model_.groups(); }) {
-      for (ParameterGroup const& group : model_.groups()) f(group);
-    } else {
-      f(ParameterGroup{0, model_.parameters().size(), ParameterKind::weight});
-    }
-  }
-
   void tell_turn(bool last) {
     using Turn = event::Turn<T, Memory>;
     if constexpr ((Takes<Os, Turn> || ...)) {
@@ -461,6 +483,7 @@ class Worker {
   Layout layout_;
   Entry entry_;
   Model& model_;
+  std::vector<ParameterGroup> tensors_;
   Data& data_;
   States<Dev, T>& states_;
   Plan const& plan_;

@@ -150,6 +150,7 @@ class Bumpy {
 struct Trained {
   Answers workers;             ///< each worker's parameters
   std::vector<double> center;  ///< empty for a rule without a center
+  Answers copies{};            ///< of the center, where workers have them
 };
 
 template <class T>
@@ -216,7 +217,7 @@ Trained train(Rule const& rule, Plan const& plan, int workers, Setup<T> const& s
     }
     trainer.run(model, noise, plan);
     auto out = values(device, model.parameters());
-    if (centered && w <= 0 && trainer.has_state("center")) {
+    if (centered && trainer.has_state("center")) {
       auto const center = values(device, trainer.state("center"));
       out.insert(out.end(), center.begin(), center.end());
     }
@@ -225,8 +226,10 @@ Trained train(Rule const& rule, Plan const& plan, int workers, Setup<T> const& s
   Trained trained;
   auto const n = std::ptrdiff_t(setup.size);
   if (centered) trained.center = {results[0].begin() + n, results[0].end()};
-  for (std::size_t r = std::size_t(ranks_for<Rule>(0)); r < results.size(); ++r)
+  for (std::size_t r = std::size_t(ranks_for<Rule>(0)); r < results.size(); ++r) {
     trained.workers.emplace_back(results[r].begin(), results[r].begin() + n);
+    trained.copies.emplace_back(results[r].begin() + n, results[r].end());
+  }
   return trained;
 }
 

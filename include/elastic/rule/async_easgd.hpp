@@ -4,6 +4,7 @@
 #include <optional>
 #include <string_view>
 #include <tuple>
+#include <vector>
 
 #include "elastic/compose.hpp"
 #include "elastic/ops.hpp"
@@ -27,6 +28,8 @@ struct AsyncEasgd {
   std::optional<double> alpha{};
   std::optional<double> beta{};
   std::optional<double> server_alpha{};
+  std::vector<double> alpha_epochs{};
+  double alpha_change = 0;
   long period = 10;
   Order order = Order::jacobi;
   Wire wire = Wire::float32;
@@ -52,13 +55,13 @@ struct AsyncEasgd {
 
   void worker(auto& w) const {
     auto const rate = moving_rate(*this, w.workers());
-    ops::AddScaled const add{rate.gain()};
+    auto const add = [&rate](double epoch) { return ops::AddScaled{rate.gain(epoch)}; };
     auto x = w.parameters();
 
     while (w.next_step()) {
       if (order == Order::jacobi && w.step() % period == 0) {
-        auto exchange =
-            w.start_exchange(ops::Stretch{rate.worker}, add, x, limit, wire);  // d = alpha (x - c) of time t
+        auto exchange = w.start_exchange(ops::Stretch{rate.worker}, add(w.epoch()), x, limit,
+                                         wire);  // d = alpha (x - c) of time t
         w.compute_gradient();
         w.apply_gradient();
         w.for_each(ops::Subtract{}, x, exchange.deltas());
@@ -66,14 +69,15 @@ struct AsyncEasgd {
         w.compute_gradient();
         w.apply_gradient();
         if (order == Order::post_step && (w.step() + 1) % period == 0)
-          w.exchange(ops::Retract{rate.worker}, add, x, limit, wire);  // d = alpha (x - c); x -= d
+          w.exchange(ops::Retract{rate.worker}, add(w.epoch()), x, limit, wire);  // d = alpha (x - c); x -= d
       }
     }
   }
 
   void server(auto& s) const {
     auto const rate = moving_rate(*this, s.workers());
-    s.serve(s.state("center", s.parameters()), ops::AddScaled{rate.gain()}, limit, wire);
+    auto const add = [&rate](double epoch) { return ops::AddScaled{rate.gain(epoch)}; };
+    s.serve(s.state("center", s.parameters()), add, limit, wire);
   }
 };
 

@@ -3,6 +3,7 @@
 // stability.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <optional>
@@ -10,6 +11,7 @@
 #include <string_view>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include "elastic/error.hpp"
 #include "elastic/options.hpp"
@@ -34,9 +36,16 @@ constexpr auto names(Order) {
 struct MovingRate {
   double worker;  ///< alpha: the share of its distance to the center that a worker gives up in an exchange
   double server;  ///< what the center moves by instead of alpha; equal to it unless asked otherwise
-  bool conserves() const { return worker == server; }
+  std::vector<double> epochs{};  ///< from each of which on the center moves by `change` more
+  double change = 0;
+
+  bool conserves() const { return worker == server && (change == 0 || epochs.empty()); }
+  double server_at(double epoch) const {
+    return server + change * double(std::count_if(epochs.begin(), epochs.end(),
+                                                  [epoch](double from) { return from <= epoch; }));
+  }
   /// What the center adds for each delta of a worker: 1 conserves center + workers.
-  double gain() const { return conserves() ? 1 : server / worker; }
+  double gain(double epoch) const { return conserves() ? 1 : server_at(epoch) / worker; }
 };
 
 /// `beta = p alpha` (the paper's symmetric choice) or alpha itself; beta = 0.9, the paper's value, if neither
@@ -45,10 +54,10 @@ template <class Rule>
 MovingRate moving_rate(Rule const& rule, int workers) {
   if (rule.alpha && rule.beta) throw ConfigError("alpha and beta = p alpha are both set; set one of them");
   double const alpha = rule.alpha ? *rule.alpha : rule.beta.value_or(0.9) / workers;
-  if (alpha == 0 && rule.server_alpha.value_or(0) != 0)
+  if (alpha == 0 && (rule.server_alpha.value_or(0) != 0 || rule.alpha_change != 0))
     throw ConfigError(
         "server_alpha: with alpha = 0 the workers send nothing the center could move by; set alpha > 0");
-  return {alpha, rule.server_alpha.value_or(alpha)};
+  return {alpha, rule.server_alpha.value_or(alpha), rule.alpha_epochs, rule.alpha_change};
 }
 
 template <class Rule>
@@ -59,6 +68,9 @@ constexpr auto elastic_options = std::tuple{
     Option{"server_alpha", &Rule::server_alpha,
            "moving rate of the center if it shall differ from alpha: center + workers is then NOT conserved",
            0.0},
+    Option{"alpha_epochs", &Rule::alpha_epochs,
+           "epochs from each of which on server_alpha is alpha_change more", 0.0},
+    Option{"alpha_change", &Rule::alpha_change, "what is added to server_alpha at each of alpha_epochs"},
     Option{"period", &Rule::period, "steps from one exchange to the next", 1.0},
     Option{"order", &Rule::order, "force at time t, hidden behind the gradient, or after the local steps"},
     Option{"wire", &Rule::wire, "how deltas and center travel: as they are, or in 16 bits"},
@@ -79,12 +91,18 @@ inline double critical_alpha(Order order, int workers, double eta_h, long period
 /// Throws ConfigError, with the bound, for rates that no learning rate can make stable: on directions of
 /// little curvature an exchange multiplies the distance between the center and the mean of the `together`
 /// workers that read it at the same time by 1 - alpha - together * server_alpha.
-inline void check_stable(MovingRate rate, int together, std::string_view rule) {
-  if (rate.worker + together * rate.server <= 2) return;
+inline void check_stable(MovingRate const& rate, int together, std::string_view rule) {
+  double const last = rate.server + rate.change * double(rate.epochs.size()),
+               server = std::max(rate.server, last);
+  if (last < 0)
+    throw ConfigError(std::string(rule) + ": alpha_change = " + to_text(rate.change) + " at " +
+                      std::to_string(rate.epochs.size()) + " epochs takes server_alpha from " +
+                      to_text(rate.server) + " below 0");
+  if (rate.worker + together * server <= 2) return;
   double const bound = 2.0 / (together + 1);
   throw ConfigError(
       std::string(rule) + ": alpha = " + to_text(rate.worker) +
-      (rate.conserves() ? "" : " with server_alpha = " + to_text(rate.server)) + " cannot be stable: " +
+      (rate.conserves() ? "" : " with server_alpha = " + to_text(server)) + " cannot be stable: " +
       (rate.conserves()
            ? "alpha must be at most 2 / (" + std::to_string(together) + " + 1) = " + to_text(bound)
            : "alpha + " + std::to_string(together) + " server_alpha must be at most 2") +

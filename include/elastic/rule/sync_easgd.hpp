@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "elastic/compose.hpp"
 #include "elastic/ops.hpp"
@@ -24,6 +25,8 @@ struct SyncEasgd {
   std::optional<double> alpha{};
   std::optional<double> beta{};
   std::optional<double> server_alpha{};
+  std::vector<double> alpha_epochs{};
+  double alpha_change = 0;
   long period = 10;
   Order order = Order::jacobi;
   Wire wire = Wire::float32;
@@ -49,14 +52,14 @@ struct SyncEasgd {
         w.apply_gradient();
         travelling.wait();
         w.for_each(ops::Subtract{}, x, delta.span());
-        w.for_each(ops::AddScaled{rate.gain()}, center, sum.span());
+        w.for_each(ops::AddScaled{rate.gain(w.epoch())}, center, sum.span());
       } else {
         w.compute_gradient();
         w.apply_gradient();
         if (order == Order::post_step && (w.step() + 1) % period == 0) {
           w.for_each(ops::Retract{rate.worker}, delta.span(), x, center);  // d = alpha (x - c); x -= d
           w.all_reduce(delta, wire, x);
-          w.for_each(ops::AddScaled{rate.gain()}, center, delta.span());
+          w.for_each(ops::AddScaled{rate.gain(w.epoch())}, center, delta.span());
         }
       }
       w.publish(center);
