@@ -13,6 +13,7 @@
 #include "elastic/optimizer/schedule.hpp"
 #include "elastic/optimizer/sgd.hpp"
 #include "elastic/options.hpp"
+#include "elastic/rule/ancestors.hpp"
 #include "elastic/rule/async_easgd.hpp"
 #include "elastic/rule/bsp.hpp"
 #include "elastic/rule/sync_easgd.hpp"
@@ -59,6 +60,12 @@ int main() {
       "rule::AsyncEasgd",
       "[rule/async_easgd.hpp](../include/elastic/rule/async_easgd.hpp). At most one of "
       "`alpha` and `beta` is set.");
+  print_table<rule::AllToAllBsp>(
+      "rule::AllToAllBsp",
+      "[rule/ancestors.hpp](../include/elastic/rule/ancestors.hpp): a baseline, not in the samples.");
+  print_table<rule::TwoWeightsEasgd>(
+      "rule::TwoWeightsEasgd",
+      "[rule/ancestors.hpp](../include/elastic/rule/ancestors.hpp): a baseline, not in the samples.");
   print_table<optimizer::Sgd>(
       "optimizer::Sgd",
       "The local step of every rule: [optimizer/sgd.hpp](../include/elastic/optimizer/sgd.hpp).");

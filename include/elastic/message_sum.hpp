@@ -48,13 +48,13 @@ class MessageSum {
     reserve(parts_, own_.count * std::size_t(ranks_ - 1) * width_);
     if (std::size_t const most = std::min(each_, own_.count); !sum_ || sum_->span().size() < most)
       sum_.emplace(device_.template allocate<T>(most));
-    with_codec<T>(wire_, [this](auto codec) { send_parts(codec); });
+    with_codec<T>(wire_, [&](auto codec) { send_parts(codec); });
   }
 
   /// Whether finish() would return without waiting; makes progress.
   bool done() {
     if (!busy_) return true;
-    if (!with_codec<T>(wire_, [this](auto codec) { return add_parts(codec, false); })) return false;
+    if (!with_codec<T>(wire_, [&](auto codec) { return add_parts(codec, false); })) return false;
     auto const arrived = [](auto& messages) {
       return std::all_of(messages.begin(), messages.end(), [](auto& m) { return m.done(); });
     };
@@ -64,7 +64,7 @@ class MessageSum {
   /// Returns when x is the sum.
   void finish() {
     if (!busy_) return;
-    with_codec<T>(wire_, [this](auto codec) {
+    with_codec<T>(wire_, [&](auto codec) {
       add_parts(codec, true);
       for (std::size_t k = 0; k < pieces(own_); ++k) take_sum(codec, piece(own_, k));
       for (std::size_t i = 0; i < sums_in_.size(); ++i) {

@@ -11,6 +11,9 @@
 
 #include "elastic/ops.hpp"
 
+// A call for every value would end the vectorizing, too.
+#define ELASTIC_INLINE_FN [[gnu::always_inline]] ELASTIC_FN
+
 namespace elastic {
 
 /// `float32`: the parameters' own type. `bf16`: half the bytes, the range of float32, 8 bits of precision. `fp16`:
@@ -32,19 +35,21 @@ namespace elastic::codec {
 // Choices by masks, which no compiler turns into branches: those would end the vectorizing of the loop around them.
 using Bits = std::int32_t;
 inline constexpr Bits infinity = 0x7F800000;
-ELASTIC_FN inline Bits bits_of(float x) { return __builtin_bit_cast(Bits, x); }
-ELASTIC_FN inline float float_of(Bits x) { return __builtin_bit_cast(float, x); }
-ELASTIC_FN inline Bits below(Bits a, Bits b) { return (a - b) >> 31; }  // all ones if a < b, both at least 0
-ELASTIC_FN inline Bits select(Bits mask, Bits a, Bits b) { return b ^ ((a ^ b) & mask); }
-ELASTIC_FN inline Bits least(Bits a, Bits b) { return select(below(a, b), a, b); }
-ELASTIC_FN inline Bits most(Bits a, Bits b) { return select(below(a, b), b, a); }
+ELASTIC_INLINE_FN inline Bits bits_of(float x) { return __builtin_bit_cast(Bits, x); }
+ELASTIC_INLINE_FN inline float float_of(Bits x) { return __builtin_bit_cast(float, x); }
+ELASTIC_INLINE_FN inline Bits below(Bits a, Bits b) {
+  return (a - b) >> 31;
+}  // all ones if a < b, both at least 0
+ELASTIC_INLINE_FN inline Bits select(Bits mask, Bits a, Bits b) { return b ^ ((a ^ b) & mask); }
+ELASTIC_INLINE_FN inline Bits least(Bits a, Bits b) { return select(below(a, b), a, b); }
+ELASTIC_INLINE_FN inline Bits most(Bits a, Bits b) { return select(below(a, b), b, a); }
 
 struct Bf16 {
   using Value = std::uint16_t;
   static constexpr float largest = 0x1.FEp127f;
 
   template <class T>
-  static ELASTIC_FN Value encode(T x) {
+  ELASTIC_INLINE_FN static Value encode(T x) {
     Bits const bits = bits_of(static_cast<float>(x)), size = bits & 0x7FFFFFFF;
     Bits const rounded =
         least(size, 0x7F7F7FFF) + 0x7FFF + (size >> 16 & 1);         // an odd last bit goes up at 1/2
@@ -52,7 +57,7 @@ struct Bf16 {
     return static_cast<Value>((select(below(size, infinity), least(rounded, 0x7F7F0000), special) >> 16) |
                               (bits >> 16 & 0x8000));
   }
-  static ELASTIC_FN float decode(Value x) {
+  ELASTIC_INLINE_FN static float decode(Value x) {
     return __builtin_bit_cast(float, static_cast<std::uint32_t>(x) << 16);
   }
 };
@@ -62,7 +67,7 @@ struct Fp16 {
   static constexpr float largest = 65504;
 
   template <class T>
-  static ELASTIC_FN Value encode(T x) {
+  ELASTIC_INLINE_FN static Value encode(T x) {
     Bits const bits = bits_of(static_cast<float>(x)), size = bits & 0x7FFFFFFF;
     // In the sum with 2^(e + 13) the last bit is fp16's; e is the exponent of x, that of its smallest normal at least.
     Bits const clamped = least(size, 0x47800000), exponent = most(clamped & infinity, 0x38800000);
@@ -72,7 +77,7 @@ struct Fp16 {
     Bits const special = 0x7C00 | (below(infinity, size) & 0x200);  // a quiet NaN
     return static_cast<Value>(select(below(size, infinity), finite, special) | (bits >> 16 & 0x8000));
   }
-  static ELASTIC_FN float decode(Value x) {
+  ELASTIC_INLINE_FN static float decode(Value x) {
     Bits const size = x & 0x7FFF, exponent = most(size >> 10, 1);
     Bits const base = (exponent + 125) << 23, steps = size - ((exponent - 1) << 10);
     Bits const finite = bits_of(float_of(base + steps) - float_of(base)), special = infinity | size << 13;
@@ -85,8 +90,8 @@ struct Fp16 {
 template <class T>
 struct Plain {
   using Value = T;
-  static ELASTIC_FN T encode(T x) { return x; }
-  static ELASTIC_FN T decode(T x) { return x; }
+  ELASTIC_INLINE_FN static T encode(T x) { return x; }
+  ELASTIC_INLINE_FN static T decode(T x) { return x; }
 };
 
 }  // namespace elastic::codec
@@ -120,7 +125,7 @@ template <class Codec>
 struct Encode {
   static constexpr bool overwrites = true;
   template <class T>
-  ELASTIC_FN void operator()(typename Codec::Value& y, T x) const {
+  ELASTIC_INLINE_FN void operator()(typename Codec::Value& y, T x) const {
     y = Codec::encode(x);
   }
 };
@@ -130,7 +135,7 @@ template <class Codec>
 struct Decode {
   static constexpr bool overwrites = true;
   template <class T>
-  ELASTIC_FN void operator()(T& y, typename Codec::Value x) const {
+  ELASTIC_INLINE_FN void operator()(T& y, typename Codec::Value x) const {
     y = T(Codec::decode(x));
   }
 };
@@ -139,7 +144,7 @@ struct Decode {
 template <class Codec>
 struct AddDecoded {
   template <class T>
-  ELASTIC_FN void operator()(T& y, typename Codec::Value x) const {
+  ELASTIC_INLINE_FN void operator()(T& y, typename Codec::Value x) const {
     y += T(Codec::decode(x));
   }
 };
@@ -149,7 +154,7 @@ template <class Codec>
 struct Split {
   static constexpr bool overwrites = true;
   template <class T>
-  ELASTIC_FN void operator()(typename Codec::Value& y, T& x) const {
+  ELASTIC_INLINE_FN void operator()(typename Codec::Value& y, T& x) const {
     y = Codec::encode(x);
     x -= T(Codec::decode(y));
   }
@@ -160,7 +165,7 @@ template <class Codec>
 struct SplitInto {
   static constexpr bool overwrites = true;
   template <class T>
-  ELASTIC_FN void operator()(typename Codec::Value& y, T& rest, T x) const {
+  ELASTIC_INLINE_FN void operator()(typename Codec::Value& y, T& rest, T x) const {
     y = Codec::encode(x);
     rest += x - T(Codec::decode(y));
   }
@@ -170,7 +175,7 @@ struct SplitInto {
 template <class Codec>
 struct GiveBack {
   template <class T>
-  ELASTIC_FN void operator()(T& rest, T& back, typename Codec::Value x) const {
+  ELASTIC_INLINE_FN void operator()(T& rest, T& back, typename Codec::Value x) const {
     back += rest;
     rest = T(Codec::decode(x));
   }
@@ -182,7 +187,7 @@ template <class Codec, class Move>
 struct MoveDecoded {
   Move move;
   template <class T>
-  ELASTIC_FN void operator()(typename Codec::Value& wire, T& x) const {
+  ELASTIC_INLINE_FN void operator()(typename Codec::Value& wire, T& x) const {
     T d{};
     move(d, x, T(Codec::decode(wire)));
     wire = Codec::encode(d);
@@ -195,7 +200,7 @@ template <class Codec, class Move>
 struct MakeDecoded {
   Move move;
   template <class T>
-  ELASTIC_FN void operator()(typename Codec::Value& wire, T& x) const {
+  ELASTIC_INLINE_FN void operator()(typename Codec::Value& wire, T& x) const {
     T d{};
     move(d, x, T(Codec::decode(wire)));
     wire = Codec::encode(d);
@@ -209,7 +214,7 @@ struct MoveRounded {
   static constexpr bool overwrites = true;
   Move move;
   template <class T>
-  ELASTIC_FN void operator()(T& d, T& x, T c) const {
+  ELASTIC_INLINE_FN void operator()(T& d, T& x, T c) const {
     typename Codec::Value wire = Codec::encode(c);
     MoveDecoded<Codec, Move>{move}(wire, x);
     d = T(Codec::decode(wire));
@@ -220,7 +225,7 @@ struct MakeRounded {
   static constexpr bool overwrites = true;
   Move move;
   template <class T>
-  ELASTIC_FN void operator()(T& d, T x, T c) const {
+  ELASTIC_INLINE_FN void operator()(T& d, T x, T c) const {
     typename Codec::Value wire = Codec::encode(c);
     MakeDecoded<Codec, Move>{move}(wire, x);
     d = x;
@@ -228,3 +233,5 @@ struct MakeRounded {
 };
 
 }  // namespace elastic::ops
+
+#undef ELASTIC_INLINE_FN
