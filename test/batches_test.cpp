@@ -346,6 +346,8 @@ TEST_CASE("sums over a part of a set take images from all of it") {
   CHECK(pixel_sums(set).pixels[0] == 45);
   CHECK(pixel_sums(set, 5).pixels[0] == sum({0, 2, 4, 6, 8}));
   CHECK(pixel_sums(set, 4).pixels[0] == sum({0, 3, 6, 8}));
+  CHECK(pixel_sums(set, 4, 3).pixels == pixel_sums(set, 4).pixels);
+  CHECK(pixel_sums(set, 10, 3).squares == pixel_sums(set).squares);
   CHECK(pixel_sums(set, 1).pixels[0] == 0);
   CHECK(pixel_sums(set, 4).images == 4);
   CHECK_THROWS_AS(pixel_sums(set, 0), ConfigError);

@@ -55,7 +55,7 @@ class StoredImages final : public Task {
         reading_(reading),
         evaluation_batch_(evaluation_batch),
         about_(std::move(about)),
-        normal_(elastic::data::normalization(train_, reading.normalize, most_measured)) {
+        normal_(elastic::data::normalization(train_, reading.normalize, most_measured, reading.loaders)) {
     if (train_.channels != net_.input().channels || train_.classes != net_.classes())
       throw elastic::ConfigError("the net takes " + std::to_string(net_.input().channels) + " channels and " +
                                  std::to_string(net_.classes()) + " classes; the images have " +

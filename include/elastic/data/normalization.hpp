@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "elastic/data/detail/crew.hpp"
 #include "elastic/data/image_store.hpp"
 #include "elastic/error.hpp"
 
@@ -76,18 +77,28 @@ struct PixelSums {
 };
 
 /// The sums over `set`, or over at most `most` images spread evenly over it: where an image must be decoded, a
-/// few thousand are as good as all. Throws ConfigError for an empty set.
+/// few thousand are as good as all. `loaders` threads read them. Throws ConfigError for an empty set.
 template <ImageStore Set>
-PixelSums pixel_sums(Set const& set, std::size_t most = std::numeric_limits<std::size_t>::max()) {
+PixelSums pixel_sums(Set const& set, std::size_t most = std::numeric_limits<std::size_t>::max(),
+                     int loaders = 1) {
   check_store(set);
   std::size_t const count = std::min<std::size_t>(set.count, most);
   if (count == 0) throw ConfigError("normalization: the image set is empty");
-  PixelSums sums(set.channels, set.height, set.width);
-  std::vector<std::uint8_t> scratch;
   std::size_t const step = set.count / count,
                     longer = set.count % count;  // without overflow of i * set.count
-  for (std::size_t i = 0; i < count; ++i) sums.add(set.image(i * step + std::min(i, longer), scratch));
-  return sums;
+  struct Part {
+    PixelSums sums;
+    std::vector<std::uint8_t> scratch{};
+  };
+  std::vector<Part> parts(static_cast<std::size_t>(std::max(loaders, 1)),
+                          Part{PixelSums(set.channels, set.height, set.width)});
+  detail::Crew crew(loaders);
+  crew.run(count, [&](std::size_t i, std::size_t member) {
+    Part& part = parts[member];
+    part.sums.add(set.image(i * step + std::min(i, longer), part.scratch));
+  });
+  for (std::size_t k = 1; k < parts.size(); ++k) parts[0].sums.add(parts[k].sums);
+  return parts[0].sums;
 }
 
 /// The normalization of this kind of images with these sums. A channel that never changes gets a deviation
@@ -113,15 +124,16 @@ inline Normalization normalization(PixelSums const& sums, Normalize kind = Norma
   return result;
 }
 
-/// Measures the normalization of `set`, or of at most `most` of its images; take it from the training set and
-/// use it for every set. A set that knows its sums is not read. Throws ConfigError for an empty set.
+/// Measures the normalization of `set`, or of at most `most` of its images, by `loaders` threads; take it from the
+/// training set and use it for every set. A set that knows its sums is not read. Throws ConfigError for an empty
+/// set.
 template <ImageStore Set>
 Normalization normalization(Set const& set, Normalize kind = Normalize::standard,
-                            std::size_t most = std::numeric_limits<std::size_t>::max()) {
+                            std::size_t most = std::numeric_limits<std::size_t>::max(), int loaders = 1) {
   if constexpr (requires { set.pixel_sums(); }) {
     return normalization(set.pixel_sums(), kind);
   } else {
-    return normalization(data::pixel_sums(set, most), kind);
+    return normalization(data::pixel_sums(set, most, loaders), kind);
   }
 }
 
