@@ -48,16 +48,7 @@ TEST_CASE("device net: batch-norm statistics are those of the data", "[model]") 
   test::check_calibration<ThrustNet>();
 }
 TEST_CASE("device net: batches that do not fit are refused", "[model]") { test::check_refusals<ThrustNet>(); }
-TEST_CASE("device net: layers that it lacks are refused by name", "[model]") {
-  using namespace model;
-  using Catch::Matchers::ContainsSubstring;
-  Layer const last = Linear{.outputs = 2};
-  auto const make = [&](Layer const& layer) { ThrustNet({{2, 4, 4}, {layer, last}}, 2, 1); };
-  CHECK_THROWS_WITH(make(AvgPool{}), ContainsSubstring("AvgPool") && ContainsSubstring("OnednnNet"));
-  CHECK_THROWS_WITH(make(MaxPool{.kernel = 3, .pad = 1}), ContainsSubstring("padded MaxPool"));
-  CHECK_THROWS_WITH(make(Branches{{{}, {}}}), ContainsSubstring("Branches"));
-  CHECK_THROWS_AS(make(Auxiliary{0.3, {last}}), ConfigError);
-}
+TEST_CASE("device net: auxiliaries only train", "[model]") { test::check_auxiliaries<ThrustNet>(); }
 TEST_CASE("device net: nets move", "[model]") { test::check_move<ThrustNet>(); }
 
 TEST_CASE("device net: convolutions that go through little memory, an image or a few at a time", "[model]") {

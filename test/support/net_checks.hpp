@@ -10,7 +10,6 @@
 #include <span>
 #include <string>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "elastic/model/architecture.hpp"
@@ -184,33 +183,16 @@ inline std::vector<Case> small_nets() {
   };
 }
 
-/// The small nets that a backend without branches, auxiliaries, averages and padded pools has.
-inline std::vector<Case> linear_nets() {
-  std::vector<Case> nets = small_nets();
-  std::erase_if(nets, [](Case const& each) {
-    bool has = false;
-    model::for_each_layer(each.net.layers(), [&](model::PlacedLayer const& placed) {
-      auto const* pool = std::get_if<model::MaxPool>(&placed.layer);
-      has = has || !placed.nested.empty() || std::holds_alternative<model::AvgPool>(placed.layer) ||
-            (pool != nullptr && pool->pad > 0);
-    });
-    return has;
-  });
-  return nets;
-}
-
-template <class Net>
-std::vector<Case> nets_for() {
-  if constexpr (requires { typename Net::Options; }) return linear_nets();  // a DeviceNet
-  return small_nets();
-}
-
 /// Loss, predictions and every gradient of each small net equal the reference's, to a relative 2e-5; a net whose
 /// products round their factors gets a larger `tolerance` for all of them, and may predict otherwise.
 template <class Net>
 void check_against_reference(double tolerance = 2e-5) {
   bool const rounds = tolerance > 2e-5;
-  for (Case const& each : nets_for<Net>()) {
+  for (Case const& each : small_nets()) {
+    // Rounding changes who wins in pools on the way; layers that hold others have no products of their own.
+    if (rounds &&
+        std::ranges::any_of(each.net.layers(), [](auto const& placed) { return !placed.nested.empty(); }))
+      continue;
     for (int const count : {1, 3, 16}) {
       bool const normalizes = each.name.find("norm") != std::string::npos;
       if (normalizes && count == 1) continue;  // one sample after Linear has no variance
@@ -374,9 +356,10 @@ void check_auxiliaries() {
   std::vector<float> const of_side = values_of(alone, alone.gradients());
   for (std::size_t i = 0; i < 6 * 27; ++i)
     CHECK(gradients[i] == Approx(of_main[i] + 0.3f * of_side[i]).margin(1e-5));
-  both.recompute_statistics(std::vector{batch});
-  without.recompute_statistics(std::vector{batch});
-  CHECK(both.evaluate(batch).loss_sum == Approx(without.evaluate(batch).loss_sum).epsilon(1e-6));
+  Batch const other = random_batch(input, 8, 4, 9);
+  both.recompute_statistics(std::vector{other});
+  without.recompute_statistics(std::vector{other});
+  CHECK(both.evaluate(other).loss_sum == Approx(without.evaluate(other).loss_sum).epsilon(1e-6));
   CHECK(values_of(both, both.gradients()) == gradients);
   double const again = both.gradient(batch);  // nothing of the last time is left
   CHECK(again == Approx(loss + 0.3 * aside).epsilon(1e-6));

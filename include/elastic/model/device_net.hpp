@@ -80,9 +80,13 @@ class DeviceNet {
   /// Dropout's random stream, for checkpoints: it can be written to and read from a std::iostream.
   Generator& generator() { return generator_; }
 
-  /// One pass forward and backward in training mode; overwrites gradients() and returns the mean loss, while the
-  /// device may still be on its way back. Throws DataError for a batch that does not fit.
-  double gradient(Batch const& samples) { return run(Pass::train, samples).loss(); }
+  /// One pass forward and backward in training mode; overwrites gradients() and returns the loss that they are the
+  /// gradient of, as Net does, while the device may still be on its way back. Throws DataError for a batch that does
+  /// not fit.
+  double gradient(Batch const& samples) {
+    double const loss = run(Pass::train, samples).loss();
+    return loss + auxiliary_loss_;
+  }
 
   /// The same for a batch that load() of a net of the same device has put there already.
   double gradient(Loaded const& samples) {
@@ -91,7 +95,9 @@ class DeviceNet {
       throw DataError("a batch of " + std::to_string(count) +
                       " images was loaded for another net than this one of " +
                       to_string(architecture_.input()) + " images, 1 to " + std::to_string(max_batch_));
-    return run(Pass::train, count, feed_.put(device_, kit_, Pass::train, samples, generator_)).loss();
+    auto const fed = feed_.put(device_, kit_, Pass::train, samples, generator_);
+    double const loss = run(Pass::train, count, fed).loss();
+    return loss + auxiliary_loss_;
   }
 
   /// The share of the last gradient's batch that was classified wrongly, 0 ... 1.
@@ -103,7 +109,7 @@ class DeviceNet {
     return Loaded(device_, samples, architecture_.classes());
   }
 
-  /// Loss and hits without dropout, batch normalization with the statistics of recompute_statistics().
+  /// Loss and hits without dropout and Auxiliaries, batch normalization with the statistics of recompute_statistics().
   /// Leaves gradients() alone. Throws DataError for a batch that does not fit and ConfigError where the net
   /// normalizes and has no statistics yet.
   Evaluation evaluate(Batch const& samples) {
@@ -167,7 +173,8 @@ class DeviceNet {
 
   /// The loss comes home while the device goes on with the way back.
   Evaluation run(Pass pass, std::size_t count, detail::Fed fed) {
-    auto way = engine_.run(device_, kit_, fed.masks, batch_moments_.span().data(), statistics_.span().data());
+    auto way = engine_.run(device_, kit_, fed, loss_.auxiliary_loss(), batch_moments_.span().data(),
+                           statistics_.span().data());
     bool const trains = pass == Pass::train;
     std::size_t const key = 2 * count + feed_.turn();  // what decides sizes and addresses of a step
     kit_.step(trains, 2 * key, [&] {
@@ -181,6 +188,7 @@ class DeviceNet {
     predicted_ = count;
     for (std::size_t i = 0; i < count; ++i) predictions_[i] = static_cast<int>(home[loss_.head + i]);
     if (trains) training_error_ = 1 - home[1] / static_cast<double>(count);
+    auxiliary_loss_ = engine_.has_auxiliaries() ? home[3] / static_cast<double>(count) : 0;
     return {.loss_sum = home[0],
             .correct = static_cast<long>(home[1]),
             .top5 = trains ? 0 : static_cast<long>(home[2]),
@@ -215,6 +223,7 @@ class DeviceNet {
   std::vector<int> predictions_;
   std::size_t predicted_ = 0;
   double training_error_ = 1;
+  double auxiliary_loss_ = 0;  // of the last pass that trained
 };
 
 }  // namespace elastic::model

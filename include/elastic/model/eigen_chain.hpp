@@ -186,13 +186,6 @@ class EigenChain {
   bool passes_to(std::size_t layer) const { return passes_gradient_ || layer > last_; }
   float* inner_slopes() const { return slopes_ + 2 * largest_; }
 
-  static bool alters_input(std::vector<PlacedLayer> const& layers) {
-    auto const first = std::ranges::find_if_not(
-        layers, [](PlacedLayer const& placed) { return std::holds_alternative<Auxiliary>(placed.layer); });
-    return first != layers.end() &&
-           (std::holds_alternative<Relu>(first->layer) || std::holds_alternative<Dropout>(first->layer));
-  }
-
   void add(Conv const& conv, PlacedLayer const& placed, EigenSite& site) {
     layers_.emplace_back(std::in_place_type<EigenProduct>, placed.in, placed.out, conv, conv.kernel,
                          conv.kernel, site.bound(placed), site.max_batch);

@@ -401,7 +401,12 @@ class OnednnProgram {
   }
 
   void add(Auxiliary const& side, PlacedLayer const& placed) {
-    if (!trains_) return;
+    if (!trains_) {  // but its moments have their places
+      for_each_layer(placed.nested[0], [this](PlacedLayer const& each) {
+        norms_ += std::holds_alternative<BatchNorm>(each.layer);
+      });
+      return;
+    }
     Memory const x = x_;
     Tower& tower = towers_.emplace_back();
     tower.weight = side.weight;

@@ -42,4 +42,15 @@ inline Schedule make_schedule(std::vector<PlacedLayer> placed) {
   return schedule;
 }
 
+/// Whether what layers are given would be altered: by a Relu or a Dropout, which work in place, in front of all layers
+/// with values of their own.
+inline bool alters_input(std::vector<PlacedLayer> const& layers) {
+  for (PlacedLayer const& placed : layers) {
+    if (std::holds_alternative<Relu>(placed.layer) || std::holds_alternative<Dropout>(placed.layer))
+      return true;
+    if (!std::holds_alternative<Auxiliary>(placed.layer)) break;
+  }
+  return false;
+}
+
 }  // namespace elastic::model

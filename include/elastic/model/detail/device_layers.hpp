@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The layers of DeviceNet except those that normalize, on NCHW activations: what they compute as functors, and the memory they
+// The layers of DeviceNet except those that normalize or pool, on NCHW activations: what they compute as functors, and the memory they
 // keep. Gradients are gathered, never scattered, so that the same sum has the same bits each time.
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <utility>
 #include <variant>
 
-#include "elastic/error.hpp"
 #include "elastic/model/architecture.hpp"
 #include "elastic/model/detail/device_index.hpp"
 #include "elastic/model/detail/device_sums.hpp"
@@ -74,84 +72,6 @@ class DeviceProduct {
   std::size_t out_;
   typename Dev::template Buffer<float> y_;
   float const* x_ = nullptr;
-};
-
-/// The largest value of each window, and which of the window it is: the first of equals.
-struct PoolForward {
-  WindowShape w;
-  float const* x;
-  float* y;
-  std::uint16_t* winners;
-  ELASTIC_FN void operator()(std::size_t i) const {
-    auto rest = static_cast<std::uint32_t>(i);
-    int const ox = static_cast<int>(take(rest, w.out_width)), oy = static_cast<int>(take(rest, w.out_height));
-    float const* const corner = x + place(rest, w.height, oy * w.stride, w.width, ox * w.stride);
-    float best = corner[0];
-    int winner = 0;
-    for (int ky = 0; ky < w.kernel; ++ky) {
-      for (int kx = 0; kx < w.kernel; ++kx) {
-        float const value = corner[ky * w.width + kx];
-        if (!(value > best)) continue;
-        best = value;
-        winner = ky * w.kernel + kx;
-      }
-    }
-    y[i] = best;
-    winners[i] = static_cast<std::uint16_t>(winner);
-  }
-};
-/// Each value's slope is the sum of those of the windows that it won.
-struct PoolBackward {
-  WindowShape w;
-  float const* dy;
-  std::uint16_t const* winners;
-  float* dx;
-  ELASTIC_FN void operator()(std::size_t i) const {
-    auto rest = static_cast<std::uint32_t>(i);
-    int const column = static_cast<int>(take(rest, w.width)), row = static_cast<int>(take(rest, w.height));
-    float sum = 0;
-    for (int oy = first(row); oy < w.out_height && oy * w.stride <= row; ++oy) {
-      for (int ox = first(column); ox < w.out_width && ox * w.stride <= column; ++ox) {
-        std::size_t const window = place(rest, w.out_height, oy, w.out_width, ox);
-        if (winners[window] == (row - oy * w.stride) * w.kernel + column - ox * w.stride) sum += dy[window];
-      }
-    }
-    dx[i] = sum;
-  }
-  /// The first window that reaches `position`.
-  ELASTIC_FN int first(int position) const {
-    return position < w.kernel ? 0 : (position - w.kernel) / w.stride + 1;
-  }
-};
-
-template <class Dev>
-class DevicePool {
- public:
-  DevicePool(Dev& device, PlacedLayer const& placed, MaxPool const& pool, std::size_t most)
-      : w_(window_shape(placed.in, placed.out, pool.kernel, pool.stride == 0 ? pool.kernel : pool.stride, 0)),
-        in_(placed.in.size()),
-        out_(placed.out.size()),
-        y_(device.template allocate<float>(most * out_)),
-        winners_(device.template allocate<std::uint16_t>(most * out_)) {
-    if (pool.kernel > 255) throw ConfigError("a net on a device pools windows of up to 255x255 values");
-  }
-
-  template <class Run>
-  float* forward(Run& run, Pass, float* x, std::size_t count) {
-    run.device.launch(count * out_, PoolForward{w_, x, y_.span().data(), winners_.span().data()});
-    return y_.span().data();
-  }
-  template <class Run>
-  float* backward(Run& run, float* dy, float* dx, std::size_t count) {
-    run.device.launch(count * in_, PoolBackward{w_, dy, winners_.span().data(), dx});
-    return dx;
-  }
-
- private:
-  WindowShape w_;
-  std::size_t in_, out_;
-  typename Dev::template Buffer<float> y_;
-  typename Dev::template Buffer<std::uint16_t> winners_;
 };
 
 struct Rectify {

@@ -100,10 +100,12 @@ class DeviceLoss {
         sums_(device.template allocate<float>(most)),
         results_(device.template allocate<double>(head + most)) {}
 
-  static constexpr std::size_t head = 3;  ///< results in front of the predictions
+  static constexpr std::size_t head = 4;  ///< results in front of the predictions
 
-  /// Of `rows` logits; with `differentiates`, these become the mean loss's gradient, and nobody asks for the five largest.
-  void run(Dev& device, float* logits, float const* labels, std::size_t rows, bool differentiates) {
+  /// Of `rows` logits; with `differentiates`, these become the gradient of `weight` times the mean loss, and nobody
+  /// asks for the five largest.
+  void run(Dev& device, float* logits, float const* labels, std::size_t rows, bool differentiates,
+           double weight = 1) {
     double* const predictions = results_.span().data() + head;
     float *const largest = largest_.span().data(), *const sums = sums_.span().data();
     Exponential const exponential{classes_, logits, largest};
@@ -115,10 +117,14 @@ class DeviceLoss {
                                      StoreDouble{results_.span().data()});
     if (differentiates)
       device.launch(rows * classes_,
-                    LossSlope{exponential, 1 / static_cast<float>(rows), sums, labels, logits});
+                    LossSlope{exponential, static_cast<float>(weight) / static_cast<float>(rows), sums,
+                              labels, logits});
   }
 
-  /// Loss and hits of all rows, labels among the five largest, then each row's prediction.
+  /// What Auxiliaries add to the sum of losses, if there are any; theirs to write.
+  double* auxiliary_loss() const { return results_.span().data() + 3; }
+
+  /// Loss and hits of all rows, labels among the five largest, auxiliary_loss(), then each row's prediction.
   auto results(std::size_t rows) const { return read(results_.span().part(0, head + rows)); }
 
  private:
