@@ -75,7 +75,7 @@ TEST_CASE("every event is one line with documented fields") {
     JsonlLog log(path);
     elastic::notify(elastic::event::Step{2, 7, 100, 0.5, 0.125}, log);
     elastic::notify(elastic::event::Exchange{1, 8, 0.25}, log);
-    elastic::notify(elastic::event::Applied{3, 9, 1.5, 12345678901}, log);
+    elastic::notify(elastic::event::Applied{3, 9, 1.5, 12345678901, 1, 4}, log);
     elastic::notify(elastic::event::Snapshot{12, true}, log);
     log.write("test",
               {{"seconds", 1.5}, {"test_error", 0.25}, {"samples", 1000}, {"label", "easgd \"4\"\n"}});
@@ -93,8 +93,10 @@ TEST_CASE("every event is one line with documented fields") {
   }
   CHECK(lines[0] == json::parse(R"({"event":"step","rank":2,"step":7,"steps":100,"loss":0.5,"rate":0.125})"));
   CHECK(lines[1] == json::parse(R"({"event":"exchange","rank":1,"step":8,"waited":0.25})"));
-  CHECK(lines[2] ==
-        json::parse(R"({"event":"applied","worker":3,"step":9,"loss":1.5,"version":12345678901})"));
+  CHECK(
+      lines[2] ==
+      json::parse(
+          R"({"event":"applied","worker":3,"step":9,"loss":1.5,"version":12345678901,"staleness":4,"distance":null})"));
   CHECK(lines[3] == json::parse(R"({"event":"snapshot","version":12,"last":true})"));
   CHECK(lines[4] ==
         json::parse(

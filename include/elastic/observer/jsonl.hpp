@@ -21,7 +21,7 @@ namespace elastic::observer {
 /// The lines of the events, with the meanings and units of event.hpp:
 ///   "step"      rank, step, steps, loss, rate
 ///   "exchange"  rank, step, waited
-///   "applied"   worker, step, loss, version
+///   "applied"   worker, step, loss, version, staleness, distance
 ///   "snapshot"  version, last
 /// and by convention what a tester writes, which bench/plot reads:
 ///   "test"      test_error (0 ... 1), samples (used for training so far by all workers), label (of the
@@ -54,7 +54,12 @@ class JsonlLog {
     write("exchange", {{"rank", e.rank}, {"step", e.step}, {"waited", e.waited}});
   }
   void operator()(event::Applied const& e) {
-    write("applied", {{"worker", e.worker}, {"step", e.step}, {"loss", e.loss}, {"version", e.version}});
+    write("applied", {{"worker", e.worker},
+                      {"step", e.step},
+                      {"loss", e.loss},
+                      {"version", e.version},
+                      {"staleness", e.staleness},
+                      {"distance", e.distance}});
   }
   void operator()(event::Snapshot const& e) { write("snapshot", {{"version", e.version}, {"last", e.last}}); }
 
