@@ -231,6 +231,7 @@ TEST_CASE("stopped and resumed is bit for bit the run that was not: one process"
 TEST_CASE("stopped and resumed is bit for bit the run that was not: threads") {
   check_resumed<transport::Threads>(easgd, 3, 6, 13);
   check_resumed<transport::Threads>(rule::SyncEasgd{.period = 3, .order = rule::Order::post_step}, 2, 5, 12);
+  check_resumed<transport::Threads>(rule::SyncEasgd{.period = 3, .wire = Wire::bf16}, 2, 5, 12);
   check_resumed<transport::Threads>(rule::Bsp{.combine = rule::Combine::parameters, .period = 3}, 3, 6, 13);
   for (rule::Order const order : {rule::Order::jacobi, rule::Order::post_step})
     check_resumed<transport::Threads>(rule::AsyncEasgd{.alpha = 0.4, .period = 3, .order = order}, 2, 6, 13);

@@ -31,9 +31,11 @@ namespace elastic {
 /// options, the local step, and the number of workers. Append what else decides the result: seeds, batch, data.
 template <class Rule>
 std::string checkpoint_terms(Rule const& rule, Plan const& plan, int workers) {
-  return "rule=" + std::string(Rule::name) + "\n" + describe(rule) + describe(plan.sgd) +
-         describe(plan.sgd.schedule) + "steps_per_epoch=" + to_text(plan.steps_per_epoch) + "\n" +
-         "workers=" + std::to_string(workers) + "\n";
+  optimizer::Schedule schedule = plan.sgd.schedule;
+  if (schedule.decay != optimizer::Decay::polynomial) schedule.end_epoch = 0;  // it has none
+  return "rule=" + std::string(Rule::name) + "\n" + describe(rule) + describe(plan.sgd) + describe(schedule) +
+         "steps_per_epoch=" + to_text(plan.steps_per_epoch) + "\n" + "workers=" + std::to_string(workers) +
+         "\n";
 }
 
 namespace detail {

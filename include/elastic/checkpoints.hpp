@@ -88,15 +88,20 @@ class Checkpoints {
   /// Forgets it and its memory.
   void release() { found_.reset(); }
 
-  /// An observer that saves this worker; all three must outlive it.
+  /// Saves this worker if it is time to; what an observer of event::Turn does.
+  template <Transport Net, class T, class Memory, class Model, class Data>
+  void save_if_due(Net& net, event::Turn<T, Memory> const& turn, Model& model, Data const& data) {
+    release();
+    if (is_due(net, turn.steps, turn.last))
+      save(net, turn.steps, turn.last, [&](std::filesystem::path const& path, model::Metadata metadata) {
+        save_checkpoint(path, turn, model, data, std::move(metadata));
+      });
+  }
+  /// That observer; all three must outlive it.
   template <Transport Net, class Model, class Data>
-  auto saver(Net& net, Model& model, Data& data) {
+  auto saver(Net& net, Model& model, Data const& data) {
     return [this, &net, &model, &data]<class T, class Memory>(event::Turn<T, Memory> const& turn) -> void {
-      release();
-      if (is_due(net, turn.steps, turn.last))
-        save(net, turn.steps, turn.last, [&](std::filesystem::path const& path, model::Metadata metadata) {
-          save_checkpoint(path, turn, model, data, std::move(metadata));
-        });
+      save_if_due(net, turn, model, data);
     };
   }
 

@@ -39,6 +39,10 @@ struct Job {
   bool status = false;
   std::string commit{};
   double commit_every = 30;
+  std::string checkpoint{};
+  double checkpoint_every = 1;
+  int keep = 2;
+  bool resume = false;
   std::string label{};
   std::string theano_mpi_config{};
 
@@ -77,6 +81,16 @@ struct Job {
       elastic::Option{"commit", &Job::commit,
                       "async_easgd: folder where the server keeps its center, to go on from if it is killed"},
       elastic::Option{"commit_every", &Job::commit_every, "seconds from one commit to the next", 0.001},
+      elastic::Option{
+          "checkpoint", &Job::checkpoint,
+          "folder where the clients keep all they need to go on; a server its center, if commit is "
+          "not set, in center/ there"},
+      elastic::Option{
+          "checkpoint_every", &Job::checkpoint_every,
+          "epochs from one checkpoint to the next; 0: only at the end, or when a signal ends the run", 0.0},
+      elastic::Option{"keep", &Job::keep, "checkpoints that stay, the newest", 1},
+      elastic::Option{"resume", &Job::resume,
+                      "go on from the newest checkpoint that all clients have whole, if there is one"},
       elastic::Option{"label", &Job::label, "name of the run in its log; not set: the rule"},
       elastic::Option{
           "theano_mpi_config", &Job::theano_mpi_config,
@@ -88,6 +102,13 @@ struct Job {
     char const* const needs_folder = tensorboard ? "tensorboard" : trace ? "trace" : status ? "status" : "";
     if (out.empty() && *needs_folder)
       throw elastic::ConfigError(std::string(needs_folder) + ": needs a folder to write to: --out FOLDER");
+    if (resume && checkpoint.empty())
+      throw elastic::ConfigError("resume: say from where: --checkpoint FOLDER");
+  }
+
+  /// Where a server keeps its center; empty: nowhere.
+  std::string commit_folder() const {
+    return commit.empty() && !checkpoint.empty() ? checkpoint + "/center" : commit;
   }
 };
 

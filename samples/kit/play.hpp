@@ -27,6 +27,7 @@
 #include "elastic/transport/staged.hpp"
 #include "evaluate.hpp"
 #include "job.hpp"
+#include "resume.hpp"
 
 namespace sample {
 
@@ -44,7 +45,12 @@ void save(std::string const& name, Job const& job, Dev& device,
 /// How good the center was when it was tested: says so, and keeps the best as a file.
 class Results {
  public:
-  Results(Part const& part, Diary& diary) : job_(part.job), task_(part.task), diary_(diary) {}
+  Results(Part const& part, Diary& diary) : job_(part.job), task_(part.task), diary_(diary) {
+    auto const kept = std::filesystem::path(job_.out) / "best.safetensors";
+    if (!job_.resume || !std::filesystem::exists(kept)) return;
+    auto const metadata = elastic::model::load_tensor(kept).metadata;
+    if (metadata.contains("test_error")) best_ = std::stod(metadata.at("test_error"));
+  }
 
   /// `samples`: images used for training so far; `fields` go to the log, too. Returns whether it is the best so far.
   bool add(Scores const& test, double samples, Json fields) {
@@ -91,8 +97,13 @@ class Results {
 template <class Model>
 class Examiner {
  public:
-  Examiner(Part const& part, Results& results, Model& model, double samples_per_version)
-      : part_(part), results_(results), model_(model), samples_per_version_(samples_per_version) {}
+  /// A run that goes on had used `before` samples and counts its versions anew.
+  Examiner(Part const& part, Results& results, Model& model, double samples_per_version, double before)
+      : part_(part),
+        results_(results),
+        model_(model),
+        samples_per_version_(samples_per_version),
+        before_(before) {}
 
   void operator()(elastic::event::Snapshot const& snapshot) {
     using elastic::data::Split;
@@ -108,7 +119,7 @@ class Examiner {
     auto const classes = task.class_names().size();
     bool const few = classes <= most_confused;
     if (few) fields["confusion"] = confusion(test, classes);
-    if (results_.add(test, double(snapshot.version) * samples_per_version_, fields))
+    if (results_.add(test, before_ + double(snapshot.version) * samples_per_version_, fields))
       results_.keep(model_, {{"version", std::to_string(snapshot.version)}});
     if (snapshot.last && few) print_confusion(confusion(test, classes), task.class_names());
   }
@@ -119,7 +130,7 @@ class Examiner {
   Part const& part_;
   Results& results_;
   Model& model_;
-  double samples_per_version_;
+  double samples_per_version_, before_;
 };
 
 /// The workers' own validation of a rule without a server: each evaluates its share of the test images with the
@@ -176,14 +187,19 @@ class Commits {
  public:
   /// Finds what an earlier server of the job left; throws ConfigError if the rule has no server.
   Commits(Job const& job, std::string const& role, int servers) {
-    if (job.commit.empty() || (role != "server" && role != "all")) return;
-    if (servers == 0) throw elastic::ConfigError("commit: " + job.rule + " has no server that could commit");
-    store_.emplace(job.commit);
+    if (servers == 0 && !job.commit.empty())
+      throw elastic::ConfigError("commit: " + job.rule + " has no server that could commit");
+    std::string const folder = job.commit_folder();
+    if (folder.empty() || servers == 0 || (role != "server" && role != "all")) return;
+    store_.emplace(folder);
     last_ = store_->load([](std::string const& warning) { std::fprintf(stderr, "%s\n", warning.c_str()); });
+    if (last_ && job.commit.empty() && !job.resume)
+      throw elastic::ConfigError(
+          folder + ": holds the center of an earlier run; --resume it, or give this one another folder");
     if (last_)
       std::fprintf(stderr, "going on from generation %llu, exchange %llu in %s\n",
                    static_cast<unsigned long long>(last_->lineage.generation - 1),
-                   static_cast<unsigned long long>(last_->lineage.version), job.commit.c_str());
+                   static_cast<unsigned long long>(last_->lineage.version), folder.c_str());
   }
   elastic::Lineage lineage() const { return last_ ? last_->lineage : elastic::Lineage{}; }
   std::vector<float> const* center() const { return last_ ? &last_->center : nullptr; }
@@ -214,24 +230,33 @@ bool play_with(Net& net, Rule const& rule, Part const& part, Dev& device) {
   int const max_batch = works ? job.batch : role == Role::tester ? task.evaluation_batch() : 1;
   auto model = On::model(task.architecture(), max_batch, device, part);
   model.reseed(std::uint64_t(job.seed), std::uint64_t(net.rank()));
+  std::size_t const images = task.count(elastic::data::Split::train);
+  elastic::Plan plan{.steps = steps(job, images),
+                     .sgd = sgd,
+                     .steps_per_epoch = double(images) / (double(job.batch) * layout.workers()),
+                     .testers = job.testers,
+                     .test_every = job.test_every,
+                     .commit_every = job.commit_folder().empty() ? 0 : job.commit_every,
+                     .distance_every = job.status ? 1.0 : 0.0,
+                     .lineage = commits.lineage(),
+                     .stop = &stop};
+  auto checkpoints = checkpoints_of(rule, plan, layout, net.rank(), job, task);
+  if (checkpoints)
+    if (auto const from = checkpoints->open(net)) plan.from = *from;
+  auto const* const found = checkpoints && checkpoints->found() ? &*checkpoints->found() : nullptr;
   auto const batches = task.stream({.batch = job.batch,
                                     .rank = works ? net.rank() - layout.first_worker() : 0,
                                     .ranks = layout.workers(),
                                     .seed = std::uint64_t(job.seed),
-                                    .prefetch = works ? 2 : 0});
-
-  std::size_t const images = task.count(elastic::data::Split::train);
-  elastic::Plan const plan{.steps = steps(job, images),
-                           .sgd = sgd,
-                           .steps_per_epoch = double(images) / (double(job.batch) * layout.workers()),
-                           .testers = job.testers,
-                           .test_every = job.test_every,
-                           .commit_every = job.commit.empty() ? 0 : job.commit_every,
-                           .distance_every = job.status ? 1.0 : 0.0,
-                           .lineage = commits.lineage(),
-                           .stop = &stop};
+                                    .prefetch = works ? 2 : 0,
+                                    .start = found ? found->samples() : 0});
   Diary diary(job, net.rank(), layout, plan.steps, double(images));
   std::string const label = job.label.empty() ? job.rule : job.label;
+  if (found) {
+    std::fprintf(stderr, "rank %d goes on after step %ld: %s\n", net.rank(), plan.from.steps,
+                 found->path().c_str());
+    diary.write("resumed", {{"rank", net.rank()}, {"steps", plan.from.steps}, {"samples", found->samples()}});
+  }
   if (net.rank() == 0) {
     std::fprintf(stderr, "%s: %s over %s on %s, %d client(s), %zu parameters, %ld steps of %d images each\n",
                  label.c_str(), Rule::name.data(), Net::name.data(), Dev::name.data(), layout.workers(),
@@ -251,7 +276,8 @@ bool play_with(Net& net, Rule const& rule, Part const& part, Dev& device) {
 
   double const per_exchange = double(rule.period) * job.batch * (layout.servers > 0 ? 1 : layout.workers());
   Results results(part, diary);
-  Examiner examiner(part, results, model, per_exchange);
+  double const before = layout.servers > 0 ? 0 : double(plan.from.steps) * job.batch * layout.workers();
+  Examiner examiner(part, results, model, per_exchange, before);
   if (job.validate_every > 0 && layout.servers > 0)
     throw elastic::ConfigError("validate_every: the workers of " + job.rule +
                                " never meet; let a tester test the center instead: --testers 1");
@@ -263,10 +289,16 @@ bool play_with(Net& net, Rule const& rule, Part const& part, Dev& device) {
           : 0;
   Validation validation(part, results, net, layout, model, validates);
 
+  auto const on_turn = [&]<class T, class Memory>(elastic::event::Turn<T, Memory> const& turn) -> void {
+    if (checkpoints) checkpoints->save_if_due(net, turn, model, *batches);
+  };
+
   elastic::Trainer trainer(net, rule, model.device());
+  if (found) found->restore(model, *batches, trainer, plan);
   if (net.rank() == 0 && commits.center())
     trainer.restore("center", elastic::Span<float const>(*commits.center()));
-  elastic::Report const report = trainer.run(model, *batches, plan, diary, examiner, validation, commits);
+  elastic::Report const report =
+      trainer.run(model, *batches, plan, diary, examiner, validation, on_turn, commits);
 
   if (net.rank() == layout.holder() && !job.out.empty())
     save("center", job, model.device(),
@@ -274,7 +306,7 @@ bool play_with(Net& net, Rule const& rule, Part const& part, Dev& device) {
          {{"label", label},
           {"exchanges", std::to_string(report.exchanges)},
           {"stopped", report.stopped ? "true" : "false"}});
-  diary.end(report, {{"device", Dev::name}});
+  diary.end(report, {{"device", Dev::name}, {"saving", checkpoints ? checkpoints->seconds() : 0}});
   return report.stopped;
 }
 
