@@ -146,8 +146,8 @@ TEST_CASE("alpha defaults to 0.9 / workers, and beta is shared out") {
   CHECK(rule::moving_rate(rule::SyncEasgd{}, 4).worker == 0.225);
   CHECK(rule::moving_rate(rule::SyncEasgd{.beta = 0.5}, 5).worker == 0.1);
   CHECK(rule::moving_rate(rule::SyncEasgd{.alpha = 0.3}, 5).worker == 0.3);
-  CHECK(rule::moving_rate(rule::SyncEasgd{.alpha = 0.3}, 5).gain() == 1);
-  CHECK(rule::moving_rate(rule::AsyncEasgd{.alpha = 0.5, .server_alpha = 0.25}, 5).gain() == 0.5);
+  CHECK(rule::moving_rate(rule::SyncEasgd{.alpha = 0.3}, 5).gain(0) == 1);
+  CHECK(rule::moving_rate(rule::AsyncEasgd{.alpha = 0.5, .server_alpha = 0.25}, 5).gain(0) == 0.5);
 }
 
 TEST_CASE("BSP refuses a period for what is put together in every step") {
