@@ -101,7 +101,7 @@ class Checkpoints {
   template <Transport Net, class Model, class Data>
   auto saver(Net& net, Model& model, Data const& data) {
     return [this, &net, &model, &data]<class T, class Memory>(event::Turn<T, Memory> const& turn) -> void {
-      save_if_due(net, turn, model, data);
+      this->save_if_due(net, turn, model, data);
     };
   }
 
