@@ -89,7 +89,7 @@ class OnednnEngine {
 ///
 /// No signal handler may run on the stack of a thread that computes with it: oneDNN 2.6's generated code keeps values
 /// below the stack pointer that a handler overwrites. Block the signals there and wait for them in a thread of their
-/// own (samples/cifar10/main.cpp), or give the handler a stack of its own (sigaltstack).
+/// own (samples/kit/program.cpp), or give the handler a stack of its own (sigaltstack).
 using OnednnNet = Net<OnednnEngine>;
 
 }  // namespace elastic::model

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The layers of DeviceNet one after the other: a net, one of Branches, or an Auxiliary, and what the last two do with
-// theirs.
+// theirs. Longer than most headers: the ways forward and backward of a layer stand together.
 #pragma once
 
 #include <algorithm>
