@@ -19,17 +19,15 @@
 
 namespace bench {
 
-/// `work()` instead of a gradient, and a local step that moves nothing.
+/// `work()` instead of a gradient, and a local step that moves nothing. What work() writes are the gradients.
 class FreeModel {
  public:
   using scalar = float;
   using device_type = elastic::device::Cpu;
   using batch = int;
-  FreeModel(device_type& device, std::size_t n, std::function<void()> work = {})
-      : device_(device),
-        x_(device.allocate<float>(n)),
-        g_(device.allocate<float>(n)),
-        work_(std::move(work)) {}
+  FreeModel(device_type& device, std::size_t n)
+      : device_(device), x_(device.allocate<float>(n)), g_(device.allocate<float>(n)) {}
+  void work(std::function<void()> work) { work_ = std::move(work); }
   device_type& device() { return device_; }
   elastic::Span<float> parameters() { return x_.span(); }
   elastic::Span<float> gradients() { return g_.span(); }
@@ -62,13 +60,13 @@ struct ExchangeClock {
   double seconds() const { return std::chrono::duration<double>(last - first).count(); }
 };
 
-/// Whether every value is the mean of what the ranks were filled with.
-inline bool is_mean(float const* x, std::size_t n, int ranks) {
+/// Whether every value is the sum of what the ranks were filled with.
+inline bool is_sum(float const* x, std::size_t n, int ranks) {
   std::size_t wrong = 0;
   for (std::size_t i = 0; i < n; ++i) {
     float all = 0;
     for (int r = 0; r < ranks; ++r) all += value(r, i);
-    wrong += x[i] != all / static_cast<float>(ranks);
+    wrong += x[i] != all;
   }
   return wrong == 0;
 }
@@ -78,7 +76,13 @@ template <class Net, class Rule>
 Case trained(Net& net, Rule rule, std::size_t bytes, std::function<void()> work = {}, bool exposed = false) {
   std::size_t const n = bytes / 4;
   auto const device = std::make_shared<elastic::device::Cpu>(device_for(net));
-  auto const model = std::make_shared<FreeModel>(*device, n, std::move(work));
+  auto const own = std::make_shared<Floats>(std::is_same_v<Rule, elastic::rule::Bsp> ? n : 0);
+  fill(own->data(), own->size(), net.rank());
+  auto const model = std::make_shared<FreeModel>(*device, n);
+  model->work([=, at = model.get()] {
+    if (work) work();
+    std::copy_n(own->data(), own->size(), at->gradients().data());  // what was summed must be written again
+  });
   int const rank = net.rank(), ranks = net.size();
   Case made;
   made.fill = [=] {
@@ -95,7 +99,7 @@ Case trained(Net& net, Rule rule, std::size_t bytes, std::function<void()> work 
     return report.role == elastic::Role::worker ? report.seconds.exchanging + report.seconds.waiting : 0;
   };
   if (std::is_same_v<Rule, elastic::rule::Bsp>)
-    made.right = [=](int) { return is_mean(model->gradients().data(), n, ranks); };
+    made.right = [=](int) { return is_sum(model->gradients().data(), n, ranks); };
   if (std::is_same_v<Rule, elastic::rule::AsyncEasgd>)
     made.held = [=, device = device] { return sum(model->parameters().data(), n); };
   return made;
@@ -106,13 +110,14 @@ inline Case bsp_by_hand(auto& net, std::size_t bytes) {
   auto const device = std::make_shared<elastic::device::Cpu>(device_for(net));
   auto const g = std::make_shared<elastic::device::Cpu::Buffer<float>>(device->template allocate<float>(n));
   int const rank = net.rank(), ranks = net.size();
-  elastic::ops::Scale const mean{1.0 / ranks};
-  return {[=] { fill(g->span().data(), n, rank); },
-          [=, &net] {
+  auto const own = std::make_shared<Floats>(n);
+  fill(own->data(), n, rank);
+  return {[] {},
+          [=, keep = device, &net] {
+            std::copy_n(own->data(), n, g->span().data());
             net.all_reduce(g->span());
-            device->for_each(mean, g->span());
           },
-          [=](int) { return is_mean(g->span().data(), n, ranks); }};
+          [=](int) { return is_sum(g->span().data(), n, ranks); }};
 }
 
 inline Case sync_easgd_by_hand(auto& net, elastic::rule::SyncEasgd const& rule, std::size_t bytes) {

@@ -111,10 +111,11 @@ class Worker {
     tell(done);
   }
 
-  /// The local step: x moves along the gradient; a device of its own pace may still be at it when this returns.
-  void apply_gradient() {
+  /// The local step: x moves along `share` times what stands in gradients(); a device of its own pace may still be at
+  /// it when this returns.
+  void apply_gradient(double share = 1) {
     auto const running = timeline_.during(Doing::computing);
-    for (ParameterGroup const& tensor : tensors_) step_maker_.apply(gradients(), rate(), tensor);
+    for (ParameterGroup const& tensor : tensors_) step_maker_.apply(gradients(), rate(), tensor, share);
     ++report_.steps;
   }
 

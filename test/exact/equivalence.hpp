@@ -3,6 +3,7 @@
 // where only the order of sums could differ and the transport keeps it.
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstddef>
 
@@ -83,11 +84,17 @@ template <class Net>
 void bsp_is_one_process_on_the_joined_batch() {
   for (int const workers : {1, 2, 3, 4})
     for (auto const kind : {optimizer::Momentum::heavy_ball, optimizer::Momentum::nesterov}) {
-      Plan const plan{.steps = 25, .sgd = {.learning_rate = .05, .momentum = .9, .momentum_kind = kind}};
+      Plan const plan{
+          .steps = 25,
+          .sgd = {.learning_rate = .05, .momentum = .9, .momentum_kind = kind, .weight_decay = .01}};
+      bool const halves = std::has_single_bit(unsigned(workers));  // then 1 / workers does not round
       CAPTURE(workers, kind == optimizer::Momentum::nesterov);
       auto const bsp = train<Net, float>(rule::Bsp{}, plan, workers);
       auto const joined = train_joined<float>(plan, workers);
-      for (auto const& x : bsp.workers) CHECK(same<Net>(x, joined, 1e-4));
+      for (auto const& x : bsp.workers) {
+        CHECK(distance(x, joined) < 1e-5);
+        if (halves) CHECK(same<Net>(x, joined, 1e-5));
+      }
       CHECK(distance(joined, train_joined<float>(plan, workers + 1)) > 1e-3);  // the workers do matter
     }
 }

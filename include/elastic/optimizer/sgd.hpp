@@ -119,9 +119,11 @@ class LocalStep {
     if (sgd_.looks_ahead()) device_.for_each(ops::LookAhead{sgd_.momentum}, x_, v_);
   }
 
-  /// After it: the rest of the step on the parameters of `group`.
-  void apply(View g, double rate, ParameterGroup const& group) {
-    auto const [r, l] = of(group, rate);
+  /// After it: the rest of the step on the parameters of `group`, along the gradient `share` g, which takes no pass of
+  /// its own: r (share g + l x) = (share r) (g + l / share x), to the bit where `share` is a power of two.
+  void apply(View g, double rate, ParameterGroup const& group, double share = 1) {
+    auto const [whole, decay] = of(group, rate);
+    double const r = share * whole, l = decay / share;
     View const x = part(x_, group), gradient = part(g, group);
     if (sgd_.momentum == 0) {
       device_.for_each(ops::Descend{r, l}, x, read(gradient));

@@ -60,20 +60,19 @@ struct Bsp {
     auto sum = w.allocate(combine == Combine::velocities ? x.size() : 0);
     auto zeros = w.allocate(from_mean ? x.size() : 0);
     auto last = from_mean ? w.state("mean", zeros.span()) : zeros.span();
-    ops::Scale const mean{1.0 / w.workers()};
+    double const share = 1.0 / w.workers();
 
     while (w.next_step()) {
       w.compute_gradient();
       if (combine == Combine::gradients) {
         w.all_reduce(w.gradients(), wire);
-        w.for_each(mean, w.gradients());
-        w.apply_gradient();
+        w.apply_gradient(share);
       } else if (combine == Combine::parameters) {
         w.apply_gradient();
         if ((w.step() + 1) % period == 0) {
           if (from_mean) w.for_each(ops::Subtract{}, x, last);
           w.all_reduce(x, wire);
-          w.for_each(mean, x);
+          w.for_each(ops::Scale{share}, x);
           if (from_mean) {
             w.for_each(ops::Add{}, x, last);
             w.copy(x, last);
