@@ -19,8 +19,8 @@ using rule::Order;
 
 constexpr double ms = 1e-3;
 
-/// 1 ms away, 400 MB/s one way, 200 MB/s each way at once: 4 MB take 10 ms and 20 ms. A pass over one vector takes
-/// 1 ms, 0.5 ms while enough processes are at it.
+/// 1 ms away, 400 MB/s one way, 200 MB/s each way at once: 4 MB take 10 ms and 20 ms. A pass over one vector
+/// takes 1 ms, 0.5 ms while enough processes are at it.
 Site far_away(Through through = Through::tcp) {
   return {through, {1 * ms, 400e6, 200e6, 1e-9}, {4e9, 8e9}, 0};
 }
@@ -66,9 +66,16 @@ TEST_CASE("planner: sums as the transports make them") {
 TEST_CASE("planner: exchanges of each rule") {
   Site const tcp = far_away(), memory = far_away(Through::shared_memory);
   auto const bsp = exchange(rule::Bsp{}, job_of(2), tcp);
-  CHECK(bsp.visible == Approx((24 + 2) * ms));
+  CHECK(bsp.visible == Approx(24 * ms));
   CHECK(bsp.total == bsp.visible);
   CHECK(bsp.service == 0);
+  auto const mean = [&](Combine combine, Wire wire) {
+    return exchange(rule::Bsp{.combine = combine, .wire = wire}, job_of(2), tcp).visible;
+  };
+  CHECK(mean(Combine::parameters, Wire::float32) == Approx((24 + 2) * ms));
+  CHECK(mean(Combine::velocities, Wire::float32) == Approx((24 + 5) * ms));
+  // half the bytes, in two latencies; adding is of each rank's half
+  CHECK(mean(Combine::parameters, Wire::bf16) == Approx((2 + 10 + 0.75 + 10) * ms));
 
   auto const sync = [&](Order order, Site const& site) {
     return exchange(rule::SyncEasgd{.order = order}, job_of(2), site);
@@ -101,9 +108,9 @@ TEST_CASE("planner: periods, efficiency, and who is busy") {
   Site site = far_away();
   rule::Bsp const bsp;
   auto const two = predict(bsp, job_of(2), site);
-  CHECK(two.period_seconds == Approx((10 + 26) * ms));
-  CHECK(two.efficiency == Approx(10.0 / 36));
-  CHECK(two.images_per_second == Approx(2 * 100 / 0.036));
+  CHECK(two.period_seconds == Approx((10 + 24) * ms));
+  CHECK(two.efficiency == Approx(10.0 / 34));
+  CHECK(two.images_per_second == Approx(2 * 100 / 0.034));
   CHECK(std::isinf(two.knee));
 
   Job uneven = job_of(2);
@@ -124,7 +131,8 @@ TEST_CASE("planner: periods, efficiency, and who is busy") {
   CHECK(many.knee == Approx(one.knee));
   CHECK(many.servers == 4);
 
-  // three workers on two cores: 3 (100 + 26) / 2 of processors' time, compared with 150 ms for nothing but steps
+  // three workers on two cores: 3 (100 + 26) / 2 of processors' time, compared with 150 ms for nothing but
+  // steps
   site.cores = 2;
   auto const crowded = predict(async, job_of(3), site);
   CHECK(crowded.period_seconds == Approx(189 * ms));

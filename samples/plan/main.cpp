@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// elastic-plan: which rule, which period, on this link, for this net? Measures what it is not told, and predicts.
+// elastic-plan: which rule, which period, on this link, for this net? Measures what it is not told; predicts.
 //
 //   elastic-plan --net perceptron --transport shared_memory
 //   elastic-plan serve --bind 0.0.0.0          and on another host:   elastic-plan --host node1 --clients 8
@@ -156,7 +156,8 @@ Measured measure(Net& net, std::size_t values, double seconds) {
   return Meter<Net>(net, values).measure(seconds);
 }
 
-/// Calls other() in a process of its own and here() in this one. What here() throws counts: it names the peer.
+/// Calls other() in a process of its own and here() in this one. What here() throws counts: it names the
+/// peer.
 template <class Other, class Here>
 Measured with_second_process(Other other, Here here) {
   std::fflush(nullptr);

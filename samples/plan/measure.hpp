@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The numbers a plan is made from, measured: the link between two ranks with messages as long as an exchange's, the
-// memory with the exchange itself, the step with random images.
+// The numbers a plan is made from, measured: the link between two ranks with messages as long as an
+// exchange's, the memory with the exchange itself, the step with random images.
 #pragma once
 
 #include <algorithm>
@@ -267,8 +267,8 @@ class Meter {
   Sweep sweep_;
 };
 
-/// Of this machine, with nobody else involved: an elastic delta over vectors of `values` floats, in one thread and in
-/// `threads` at once.
+/// Of this machine, with nobody else involved: an elastic delta over vectors of `values` floats, in one
+/// thread and in `threads` at once.
 inline elastic::planner::Memory measure_memory(std::size_t values, int threads, double seconds) {
   auto const rate = [&] {
     elastic::device::Cpu device;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A plan as a table for people and as JSON: what every rule costs at every period, and one sentence of advice.
+// A plan as a table for people and as JSON: what every rule costs at every period, and one sentence of
+// advice.
 #pragma once
 
 #include <algorithm>
@@ -78,8 +79,8 @@ inline std::string bytes_text(double bytes) {
   return bytes < 1e9 ? printed("%.1f MB", bytes / 1e6) : printed("%.2f GB", bytes / 1e9);
 }
 
-/// The rule to take: gradients together if that is efficient enough, for nothing is easier to reason about; else the
-/// elastic rule that may exchange most often.
+/// The rule to take: gradients together if that is efficient enough, for nothing is easier to reason about;
+/// else the elastic rule that may exchange most often.
 inline std::string advice_of(std::vector<Row> const& rows, planner::Job const& job, double efficiency) {
   std::string const share = printed("%.0f %%", 100 * efficiency);
   if (job.workers == 1)

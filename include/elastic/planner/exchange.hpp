@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What one exchange of each rule costs over each kind of transport: the bytes that travel and the bytes that are read
-// and written, as the rules (rule/), the roles (worker.hpp, shard_service.hpp) and the transports move them.
+// What one exchange of each rule costs over each kind of transport: the bytes that travel and the bytes that
+// are read and written, as the rules (rule/), the roles (worker.hpp, shard_service.hpp) and the transports
+// move them.
 #pragma once
 
 #include <algorithm>
@@ -24,7 +25,8 @@ struct Exchange {
   bool together = false;  ///< all workers wait for each other
 };
 
-/// Seconds to move `pieces` equal pieces through stages that all work at once, each taking so many seconds for all.
+/// Seconds to move `pieces` equal pieces through stages that all work at once, each taking so many seconds
+/// for all.
 template <class... Stage>
 double pipelined(double pieces, Stage... stage) {
   double const slowest = std::max({double(stage)...});
@@ -37,10 +39,10 @@ struct Sum {
   double cpu = 0;  ///< of one worker
 };
 
-/// Of `bytes` a worker, as the transport does it, alone: over TCP two ranks send each other everything and both add;
-/// more send each rank its share to add and the sums back, which is two latencies however many they are (as do sums in
-/// 16 bits, over any transport). Over MPI as a ring, the library's to improve. In shared memory each rank reads
-/// and writes its share of everybody's vector in place.
+/// Of `bytes` a worker, as the transport does it, alone: over TCP two ranks send each other everything and
+/// both add; more send each rank its share to add and the sums back, which is two latencies however many they
+/// are (as do sums in 16 bits, over any transport). Over MPI as a ring, the library's to improve. In shared
+/// memory each rank reads and writes its share of everybody's vector in place.
 inline Sum all_reduce(Site const& site, double bytes, int workers, bool whole_vectors = true) {
   double const p = workers, share = (p - 1) / p;
   if (workers == 1) return {};
@@ -67,17 +69,24 @@ inline double travelling(Job const& job, Wire wire) { return job.values * double
 
 }  // namespace detail
 
-/// A mean, once each period; of gradients or velocities that is each step. One more pass divides.
+/// A mean, once each period; of gradients or velocities that is each step. Gradients are divided in the local
+/// step, parameters in two passes, or ten where their way from the last mean travels; velocities are copied
+/// and added.
 inline Exchange exchange(rule::Bsp const& rule, Job const& job, Site const& site) {
   Sum const sum =
       all_reduce(site, detail::travelling(job, rule.wire), job.workers, rule.wire == Wire::float32);
-  double const arithmetic = detail::passes(job, site, rule.combine == rule::Combine::velocities ? 5 : 2);
+  bool const narrow = rule.wire != Wire::float32;
+  double const vectors = rule.combine == rule::Combine::gradients    ? 0
+                         : rule.combine == rule::Combine::velocities ? 5
+                         : narrow                                    ? 10
+                                                                     : 2;
+  double const arithmetic = detail::passes(job, site, vectors);
   double const all = sum.seconds + arithmetic;
   return {all, all, 0, sum.cpu + arithmetic, true};
 }
 
-/// A sum of deltas. With jacobi it travels during a gradient where the transport goes on alone: delta, copy, then two
-/// additions. With post_step nothing is hidden, and two passes less are needed.
+/// A sum of deltas. With jacobi it travels during a gradient where the transport goes on alone: delta, copy,
+/// then two additions. With post_step nothing is hidden, and two passes less are needed.
 inline Exchange exchange(rule::SyncEasgd const& rule, Job const& job, Site const& site) {
   bool const jacobi = rule.order == rule::Order::jacobi;
   Sum const sum =
@@ -88,9 +97,10 @@ inline Exchange exchange(rule::SyncEasgd const& rule, Job const& job, Site const
   return {all, all - hidden, 0, sum.cpu + arithmetic, true};
 }
 
-/// The center comes, the delta goes, shard by shard. In shared memory the worker moves both in one pass, whose stripes
-/// all workers share. By messages the server copies each shard for its way out, checks the delta that comes and adds
-/// it. With jacobi the center comes during a gradient; the delta is then computed, and leaves during the next ones.
+/// The center comes, the delta goes, shard by shard. In shared memory the worker moves both in one pass,
+/// whose stripes all workers share. By messages the server copies each shard for its way out, checks the
+/// delta that comes and adds it. With jacobi the center comes during a gradient; the delta is then computed,
+/// and leaves during the next ones.
 inline Exchange exchange(rule::AsyncEasgd const& rule, Job const& job, Site const& site) {
   bool const jacobi = rule.order == rule::Order::jacobi;
   double const n = job.bytes();

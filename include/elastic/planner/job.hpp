@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a plan is made from: the job, the machine it runs on and the link between its processes, in numbers that can be
-// measured on two processes.
+// What a plan is made from: the job, the machine it runs on and the link between its processes, in numbers
+// that can be measured on two processes.
 #pragma once
 
 #include <algorithm>
@@ -36,7 +36,8 @@ struct Link {
   double cpu = 0;        ///< seconds of a processor that each end spends on a byte, out or in
 };
 
-/// How fast elementwise arithmetic is, in bytes read and written per second, on vectors as long as the model's.
+/// How fast elementwise arithmetic is, in bytes read and written per second, on vectors as long as the
+/// model's.
 struct Memory {
   double alone = 0;  ///< by one process
   double all = 0;    ///< by all processes of the machine together, when several are at it

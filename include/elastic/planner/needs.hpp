@@ -45,8 +45,9 @@ inline MemoryNeed memory_need(rule::SyncEasgd const& rule, Job const& job, Site 
   return {detail::trained(job) + 3 * job.bytes() + detail::message_sum(job, rule.wire), 0};
 }
 
-/// In shared memory x as it was, or nothing, and the center once. By messages also the shards that are on their way, all
-/// of them with jacobi and 8 with post_step; the server has as many of every worker's, out and in, at most.
+/// In shared memory x as it was, or nothing, and the center once. By messages also the shards that are on
+/// their way, all of them with jacobi and 8 with post_step; the server has as many of every worker's, out and
+/// in, at most.
 inline MemoryNeed memory_need(rule::AsyncEasgd const& rule, Job const& job, Site const& site) {
   bool const jacobi = rule.order == rule::Order::jacobi;
   double const n = job.bytes(), own = detail::trained(job) + (jacobi ? n : 0);
@@ -68,7 +69,7 @@ struct AlphaRange {
 /// None: the rule has no elastic force.
 inline std::optional<AlphaRange> alpha_range(rule::Bsp const&, int) { return std::nullopt; }
 
-/// Where directions have little curvature, which is where the bounds are lowest: critical_alpha() at eta h = 0.
+/// Where directions have little curvature, where the bounds are lowest: critical_alpha() at eta h = 0.
 template <class Rule>
 std::optional<AlphaRange> alpha_range(Rule const& rule, int workers) {
   bool const together = Rule::needs == Needs::collective;
