@@ -10,6 +10,7 @@
 
 #include "conformance/rule.hpp"
 #include "elastic/dispatch.hpp"
+#include "support/combinations.hpp"
 #include "support/launch_serial.hpp"
 #include "support/named_case.hpp"
 #include "support/source_tree.hpp"
@@ -17,21 +18,6 @@
 namespace matrix {
 
 using namespace elastic;
-
-using Rules = Types<rule::Bsp, rule::SyncEasgd, rule::AsyncEasgd>;
-using Devices = Types<device::Cpu>;
-
-/// The transport as a device needs it.
-template <class Net, class Dev, bool staged = !Reaches<Net, typename Dev::memory>>
-struct ReachingOf {
-  using type = Net;
-};
-template <class Net, class Dev>
-struct ReachingOf<Net, Dev, true> {
-  using type = transport::Staged<Net, Dev>;
-};
-template <class Net, class Dev>
-using Reaching = typename ReachingOf<Net, Dev>::type;
 
 /// The choice at run time refuses what the compiler refuses, in the same words.
 template <class Net, class Rule, class Dev>

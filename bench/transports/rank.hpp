@@ -4,18 +4,13 @@
 #pragma once
 
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <bit>
 #include <chrono>
-#include <csignal>
 #include <cstddef>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -27,6 +22,9 @@
 #include <system_error>
 #include <utility>
 #include <vector>
+
+#include "fork_ranks.hpp"
+#include "values.hpp"
 
 namespace bench {
 
@@ -53,34 +51,6 @@ class Floats {
   float* data_ = nullptr;
   std::size_t size_, bytes_;
 };
-
-/// Small whole numbers that differ by rank and place: sums and doublings of them are exact.
-inline float value(int rank, std::size_t i) {
-  return static_cast<float>(1 + ((i ^ (i >> 4) ^ (static_cast<std::size_t>(rank) * 5)) & 15));
-}
-inline void fill(float* x, std::size_t n, int rank) {
-  for (std::size_t i = 0; i < n; ++i) x[i] = value(rank, i);
-}
-inline double sum(float const* x, std::size_t n) {
-  double total = 0;
-  for (std::size_t i = 0; i < n; ++i) total += double(x[i]);
-  return total;
-}
-
-/// All-reduces of one vector again and again grow it by the number of ranks each time: right to the bit?
-inline bool is_all_reduced(float const* x, std::size_t n, int ranks, int calls) {
-  float scale = 1;
-  for (int k = 1; k < calls; ++k) scale *= static_cast<float>(ranks);
-  std::size_t wrong = 0;
-  for (std::size_t i = 0; i < n; ++i) {
-    float all = 0;
-    for (int r = 0; r < ranks; ++r) all += value(r, i);
-    wrong += x[i] != all * scale;
-  }
-  return wrong == 0;
-}
-/// Calls until the largest float would overflow.
-inline int all_reduces_in_range(int ranks) { return 110 / std::bit_width(static_cast<unsigned>(ranks - 1)); }
 
 inline double median(std::vector<double> values) {
   auto const middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
@@ -201,38 +171,6 @@ inline void serve(std::string const& group, int rank, int size, Cases const& cas
     }
     controller.say(answer);
   }
-}
-
-/// Runs `body(rank)` in `ranks` processes that end with this one, and ends when they have; its exit status.
-template <class Body>
-int fork_ranks(int ranks, Body body) {
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  std::vector<pid_t> children;
-  for (int r = 0; r < ranks; ++r) {
-    pid_t const pid = ::fork();
-    if (pid < 0) throw std::system_error(errno, std::generic_category(), "fork");
-    if (pid > 0) {
-      children.push_back(pid);
-      continue;
-    }
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    int status = 0;
-    try {
-      body(r);
-    } catch (std::exception const& e) {
-      std::fprintf(stderr, "rank %d: %s\n", r, e.what());
-      status = 1;
-    }
-    std::fflush(stdout);
-    ::_exit(status);
-  }
-  int worst = 0;
-  for (pid_t const pid : children) {
-    int status = 0;
-    ::waitpid(pid, &status, 0);
-    if (status != 0) worst = 1;
-  }
-  return worst;
 }
 
 /// The value of `--name` among the arguments, or `otherwise`.

@@ -3,9 +3,7 @@
 // calls in hand-written loops, against which the cost of the rule layer shows.
 #pragma once
 
-#include <array>
 #include <memory>
-#include <span>
 #include <string>
 #include <utility>
 
@@ -16,37 +14,9 @@
 #include "elastic/rule/bsp.hpp"
 #include "elastic/rule/sync_easgd.hpp"
 #include "elastic/train.hpp"
+#include "free_model.hpp"
 
 namespace bench {
-
-/// `work()` instead of a gradient, and a local step that moves nothing. What work() writes are the gradients.
-class FreeModel {
- public:
-  using scalar = float;
-  using device_type = elastic::device::Cpu;
-  using batch = int;
-  FreeModel(device_type& device, std::size_t n)
-      : device_(device), x_(device.allocate<float>(n)), g_(device.allocate<float>(n)) {}
-  void work(std::function<void()> work) { work_ = std::move(work); }
-  device_type& device() { return device_; }
-  elastic::Span<float> parameters() { return x_.span(); }
-  elastic::Span<float> gradients() { return g_.span(); }
-  double gradient(int) {
-    if (work_) work_();
-    return 0;
-  }
-  std::span<elastic::ParameterGroup const> groups() const { return {}; }
-
- private:
-  device_type& device_;
-  device_type::Buffer<float> x_, g_;
-  std::function<void()> work_;
-};
-
-struct NoData {
-  int nothing = 0;
-  int const& next() { return nothing; }
-};
 
 /// Times from a worker's first exchange to its last.
 struct ExchangeClock {
@@ -60,17 +30,6 @@ struct ExchangeClock {
   double seconds() const { return std::chrono::duration<double>(last - first).count(); }
 };
 
-/// Whether every value is the sum of what the ranks were filled with.
-inline bool is_sum(float const* x, std::size_t n, int ranks) {
-  std::size_t wrong = 0;
-  for (std::size_t i = 0; i < n; ++i) {
-    float all = 0;
-    for (int r = 0; r < ranks; ++r) all += value(r, i);
-    wrong += x[i] != all;
-  }
-  return wrong == 0;
-}
-
 /// `rule` exchanges in every step. With `exposed`, what counts is only the time that a worker spends in exchanges.
 template <class Net, class Rule>
 Case trained(Net& net, Rule rule, std::size_t bytes, std::function<void()> work = {}, bool exposed = false) {
@@ -78,7 +37,7 @@ Case trained(Net& net, Rule rule, std::size_t bytes, std::function<void()> work 
   auto const device = std::make_shared<elastic::device::Cpu>(device_for(net));
   auto const own = std::make_shared<Floats>(std::is_same_v<Rule, elastic::rule::Bsp> ? n : 0);
   fill(own->data(), own->size(), net.rank());
-  auto const model = std::make_shared<FreeModel>(*device, n);
+  auto const model = std::make_shared<FreeModel<>>(*device, n);
   model->work([=, at = model.get()] {
     if (work) work();
     std::copy_n(own->data(), own->size(), at->gradients().data());  // what was summed must be written again
@@ -224,24 +183,6 @@ Case window_case(Net& net, int workers, std::size_t bytes) {
             return total;
           }};
 }
-
-/// Some 20 ms of arithmetic, the same on all ranks, in slices with `between` after each.
-class Work {
- public:
-  Work() { values_.fill(1.5); }
-  template <class F>
-  void run(F between) {
-    for (int slice = 0; slice < 50; ++slice) {
-      for (int round = 0; round < 8000; ++round)
-        for (double& v : values_) v = v * 0.999 + 0.001;
-      asm volatile("" : : "r"(values_.data()) : "memory");
-      between();
-    }
-  }
-
- private:
-  std::array<double, 512> values_{};
-};
 
 /// What a gradient of that length hides of an exchange behind it: each alone, both at once without a word to the transport
 /// in between, both with a look at the ticket 50 times; and what
