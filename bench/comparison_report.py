@@ -4,10 +4,11 @@
 import collections
 import json
 import pathlib
-import re
 import statistics
 
 import matplotlib
+
+from page import put, table
 
 matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "elastic"
@@ -90,10 +91,6 @@ def rate_of(summary, data, link, workers, rule, period):
         if (r["data"], tuple(r["link"]), r["workers"], r["rule"], r["period"]) == (data, tuple(link), workers, rule, period):
             return r
     return None
-
-
-def table(head, rows):
-    return "\n".join(["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]])
 
 
 def percent(final):
@@ -217,24 +214,13 @@ def draw(summary, docs):
         plt.close(figure)
 
 
-def put(text, name, content):
-    """The page with what stands between the marks of this name replaced."""
-    pattern = re.compile(rf"(<!-- {name}: written by bench/comparison -->\n).*?(<!-- end of {name} -->)", re.S)
-    if not pattern.search(text):
-        raise SystemExit(f"bench/comparison: docs/results.md has no marks for {name}")
-    return pattern.sub(lambda m: m[1] + content + "\n" + m[2], text)
-
-
 def report(runs, docs):
     summary = collect(runs)
     if not summary["curves"] and not summary["rates"]:
         raise SystemExit(f"bench/comparison: no runs in {runs}; bench/comparison run makes them")
     pathlib.Path(docs / "results.json").write_text(json.dumps(summary, indent=1) + "\n")
-    page = docs / "results.md"
-    text = page.read_text()
     for name, content in (("errors", error_tables(summary)), ("rates", rate_tables(summary)), ("times", time_table(summary))):
-        text = put(text, name, content)
-    page.write_text(text)
+        put(docs / "results.md", name, "bench/comparison", content)
     draw(summary, docs)
     print(f"{len(summary['curves'])} curves, {len(summary['rates'])} rates: docs/results.md, docs/results.json, docs/results-*.svg")
     return 0
