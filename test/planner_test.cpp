@@ -90,11 +90,17 @@ TEST_CASE("planner: exchanges of each rule") {
   };
   // both ways 20 ms, the server's six passes and the worker's four in a pipeline of 16 shards
   CHECK(async(Order::post_step, tcp).visible == Approx((2 + 20 + (6 + 4) / 16.0) * ms));
-  CHECK(async(Order::post_step, tcp).service == Approx((20 + 6 / 16.0) * ms));
+  // 8 of 16 shards come while nothing goes
+  CHECK(async(Order::post_step, tcp).service == Approx((20 + 6 / 16.0 + 5) * ms));
+  CHECK(async(Order::post_step, tcp).after == Approx(5 * ms));
+  CHECK(async(Order::post_step, tcp).steps_used == 0);
   CHECK(async(Order::post_step, tcp).cpu == Approx((16 + 6 + 4) * ms));
   // there 2 ms, the center 10 ms, hidden but for 2 + 6/16; then eight passes
   CHECK(async(Order::jacobi, tcp).total == Approx((2 + 10 + 6 / 16.0 + 8) * ms));
   CHECK(async(Order::jacobi, tcp).visible == Approx((2 + 6 / 16.0 + 8) * ms));
+  CHECK(async(Order::jacobi, tcp).service == Approx((20 + 6 / 16.0 + 5) * ms));
+  CHECK(async(Order::jacobi, tcp).after == Approx(10 * ms));
+  CHECK(async(Order::jacobi, tcp).steps_used == 1);
   CHECK(async(Order::jacobi, far_away(Through::mpi)).visible == async(Order::jacobi, tcp).total);
   // half the bytes
   CHECK(async(Order::post_step, tcp, Wire::bf16).visible == Approx((2 + 10 + (6 + 4) / 16.0) * ms));
@@ -119,17 +125,24 @@ TEST_CASE("planner: periods, efficiency, and who is busy") {
   CHECK(predict(sync, uneven, site).period_seconds ==
         Approx((40 + 31 + 2 / std::sqrt(std::acos(-1.0))) * ms).epsilon(1e-5));
 
-  // one worker: 100 + 22.625 ms, of which the server has 20.375
+  // one worker: 100 + 22.625 ms, of which the server has 25.375
   rule::AsyncEasgd const async{.period = 10, .order = Order::post_step};
   auto const one = predict(async, job_of(1), site);
   CHECK(one.period_seconds == Approx(122.625 * ms));
-  CHECK(one.knee == Approx(122.625 / 20.375));
+  CHECK(one.knee == Approx(122.625 / 25.375));
   CHECK(one.servers == 1);
   auto const many = predict(async, job_of(20), site);
-  CHECK(many.period_seconds == Approx(20 * 20.375 * ms));
-  CHECK(many.efficiency == Approx(100 / 407.5));
+  CHECK(many.period_seconds == Approx(20 * 25.375 * ms));
+  CHECK(many.efficiency == Approx(100 / 507.5));
   CHECK(many.knee == Approx(one.knee));
-  CHECK(many.servers == 4);
+  CHECK(many.servers == 5);
+
+  // with jacobi the delta takes 10 ms after a step of 10: nothing is left of a period of one step to hide it
+  auto const jacobi = [&](long period) {
+    return predict(rule::AsyncEasgd{.period = period}, job_of(1), site).period_seconds;
+  };
+  CHECK(jacobi(1) == Approx((10 + 10.375 + 10) * ms));
+  CHECK(jacobi(2) == Approx((20 + 10.375) * ms));
 
   // three workers on two cores: 3 (100 + 26) / 2 of processors' time, compared with 150 ms for nothing but
   // steps
@@ -153,8 +166,8 @@ TEST_CASE("planner: the smallest period for an efficiency") {
   CHECK(smallest_period(rule::Bsp{}, job_of(2), site, 0.95) == std::nullopt);
   // tau 10 / (tau 10 + 26) >= 0.95: tau >= 49.4
   CHECK(smallest_period(rule::Bsp{.combine = Combine::parameters}, job_of(2), site, 0.95) == 50);
-  // the server: tau 10 >= 0.9 * 20 * 20.375
-  CHECK(smallest_period(rule::AsyncEasgd{.order = Order::post_step}, job_of(20), site, 0.9) == 37);
+  // the server: tau 10 >= 0.9 * 20 * 25.375
+  CHECK(smallest_period(rule::AsyncEasgd{.order = Order::post_step}, job_of(20), site, 0.9) == 46);
 }
 
 TEST_CASE("planner: memory") {

@@ -138,14 +138,16 @@ elastic::transport::TcpOptions tcp_options(Question const& q, int rank, std::str
           .rank = rank,
           .size = 2,
           .timeout = std::chrono::duration<double>(q.timeout),
-          .bind = rank == 0 ? q.bind : "127.0.0.1",
-          .job = "elastic-plan"};
+          .bind = q.bind,
+          .job = "elastic-plan",
+          .star = true};  // only rank 0 listens
 }
 
 /// Both ends agree on how long the vectors are: rank 1's model decides.
 template <class Net>
 void serve(Net& net) {
   std::uint64_t values = 0;
+  net.wait_message();  // over TCP the other one comes later
   net.receive(elastic::as_bytes(values), 1, 0);
   Meter<Net>(net, std::size_t(values)).serve();
 }

@@ -59,7 +59,7 @@ inline double processor_seconds() {
   return in(used.ru_utime) + in(used.ru_stime);
 }
 
-/// Reads and writes more than a core's own cache holds, as a gradient does between two exchanges.
+/// Reads and writes more than caches hold, as the gradients of all processes do between two exchanges.
 class Sweep {
  public:
   void operator()() {
@@ -67,7 +67,7 @@ class Sweep {
   }
 
  private:
-  std::vector<float> values_ = std::vector<float>(std::size_t(1) << 20);
+  std::vector<float> values_ = std::vector<float>(std::size_t(8) << 20);
 };
 
 /// What rank 0 does next, said by rank 1.
@@ -123,10 +123,10 @@ class Meter {
     auto const rate = [&](double taken) { return bytes / std::max(taken - 2 * m.link.latency, taken / 10); };
     m.to_server = rate(repeat(seconds, [&] { return push(); }));
     m.to_client = rate(repeat(seconds, [&] { return pull(); }));
-    double const before = processor_seconds();
+    double cpu = 0;
     int rounds = 0;
-    m.link.both_ways = rate(repeat(seconds, [&] { return ++rounds, swap(); }));
-    m.link.cpu = (processor_seconds() - before) / (2 * bytes * rounds);
+    m.link.both_ways = rate(repeat(seconds, [&] { return ++rounds, swap(cpu); }));
+    m.link.cpu = cpu / (2 * bytes * rounds);
     m.link.one_way = std::min(m.to_server, m.to_client);
     if constexpr (in_memory) {
       elastic::Welcome welcome{};
@@ -193,9 +193,9 @@ class Meter {
     for (auto& ticket : tickets) ticket.wait();
   }
 
+  // Both ends sweep first, and then tell each other that they are ready.
   double push() {
-    tell({Turn::to_server, 0});
-    hear();  // it expects them
+    begin(Turn::to_server);
     return seconds_of([&] {
       auto leaving = send();
       wait(leaving);
@@ -204,21 +204,30 @@ class Meter {
   }
   double pull() {
     auto arriving = expect();
+    begin(Turn::to_client);
     return seconds_of([&] {
       tell({Turn::to_client, 0});
       wait(arriving);
     });
   }
-  double swap() {
+  /// Adds this process's seconds of processors to `cpu`.
+  double swap(double& cpu) {
     auto arriving = expect();
-    tell({Turn::both, 0});
-    hear();
-    return seconds_of([&] {
+    begin(Turn::both);
+    cpu -= processor_seconds();
+    double const taken = seconds_of([&] {
       auto leaving = send();
       wait(arriving);
       wait(leaving);
       hear();
     });
+    cpu += processor_seconds();
+    return taken;
+  }
+  void begin(Turn turn) {
+    tell({turn, 0});
+    sweep_();
+    hear();
   }
   template <class Window>
   void pass(Window& window, std::uint64_t times) {
@@ -234,17 +243,22 @@ class Meter {
       switch (word.turn) {
         case Turn::to_server: {
           auto arriving = expect();
+          sweep_();
           tell(word);
           wait(arriving);
           break;
         }
         case Turn::to_client: {
+          sweep_();
+          tell(word);
+          hear();
           auto leaving = send();
           wait(leaving);
           continue;
         }
         case Turn::both: {
           auto arriving = expect();
+          sweep_();
           tell(word);
           auto leaving = send();
           wait(arriving);

@@ -23,6 +23,8 @@ struct Exchange {
   double service = 0;  ///< that the server, or the memory that all share, is busy with it; 0: there is none
   double cpu = 0;      ///< of processors, in all processes of the job, for one worker's exchange
   bool together = false;  ///< all workers wait for each other
+  double after = 0;       ///< for which the link is still busy with it once the worker goes on
+  int steps_used = 0;     ///< of the period, when the worker has the center
 };
 
 /// Seconds to move `pieces` equal pieces through stages that all work at once, each taking so many seconds
@@ -98,9 +100,11 @@ inline Exchange exchange(rule::SyncEasgd const& rule, Job const& job, Site const
 }
 
 /// The center comes, the delta goes, shard by shard. In shared memory the worker moves both in one pass,
-/// whose stripes all workers share. By messages the server copies each shard for its way out, checks the
-/// delta that comes and adds it. With jacobi the center comes during a gradient; the delta is then computed,
-/// and leaves during the next ones.
+/// whose stripes all workers share. By messages the server copies each shard for its way out, checks the delta
+/// that comes and adds it. With jacobi the center comes during a gradient; the delta is then computed, and
+/// leaves during the next ones. With post_step 8 shards come before the first delta finds room between them, so
+/// that as many deltas are still on their way when the worker goes on. Two directions are never busy all the
+/// time: what comes first, and with jacobi half of it, the server's link carries while the other one is idle.
 inline Exchange exchange(rule::AsyncEasgd const& rule, Job const& job, Site const& site) {
   bool const jacobi = rule.order == rule::Order::jacobi;
   double const n = job.bytes();
@@ -114,16 +118,17 @@ inline Exchange exchange(rule::AsyncEasgd const& rule, Job const& job, Site cons
   double const shards =
       Shards::of(std::size_t(std::max(1.0, job.values)), width_on<float>(rule.wire)).count();
   double const serving = detail::passes(job, site, 2 + 1 + 3), both = bytes / link.both_ways;
-  double const service = pipelined(shards, both, serving);
+  double const one = bytes / link.one_way, first = one * std::min(1.0, 8 / shards);
+  double const service = pipelined(shards, both, serving) + (jacobi ? one / 2 : first);
   double const own = detail::passes(job, site, jacobi ? 2 + 3 + 3 : 4);
   double const cpu = 4 * bytes * link.cpu + serving + own;
   if (!jacobi) {
     double const all = 2 * link.latency + pipelined(shards, both, serving, own);
-    return {all, all, service, cpu, false};
+    return {all, all, service, cpu, false, first, 0};
   }
-  double const comes = 2 * link.latency + pipelined(shards, bytes / link.one_way, serving);
+  double const comes = 2 * link.latency + pipelined(shards, one, serving);
   double const late = goes_on_alone(site.through) ? std::max(0.0, comes - job.step_seconds) : comes;
-  return {comes + own, late + own, service, cpu, false};
+  return {comes + own, late + own, service, cpu, false, one, 1};
 }
 
 }  // namespace elastic::planner

@@ -22,7 +22,8 @@ struct Prediction {
 
 /// Of `rule` at its period. A worker's period is the longest of
 ///
-///     tau t + visible + spread sqrt(tau) E[max of p]   itself, and the slowest if all wait for each other
+///     tau t + visible + spread sqrt(tau) E[max of p]   itself, and the slowest if all wait for each other;
+///                                                      longer if its last delta is not gone by then
 ///     p service                                        the server
 ///     p (tau t + cpu) / cores                          the processors, where all processes share them
 ///
@@ -34,7 +35,8 @@ Prediction predict(Rule const& rule, Job const& job, Site const& site) {
   double const p = job.workers, computing = double(rule.period) * job.step_seconds;
   double const late =
       e.together ? job.step_spread * std::sqrt(double(rule.period)) * slowest_of(job.workers) : 0;
-  double const alone = computing + e.visible + late, service = std::min(e.service, alone);
+  double const busy = std::max(0.0, e.after - double(rule.period - e.steps_used) * job.step_seconds);
+  double const alone = computing + e.visible + late + busy, service = std::min(e.service, alone);
   double const queued = p / throughput(p, alone - service, service);
   double const crowded = site.cores > 0 ? p * (computing + e.cpu) / site.cores : 0;
   double const period = std::max(queued, crowded);
