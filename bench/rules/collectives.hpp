@@ -49,7 +49,7 @@ Outcome timed_calls(Net& net, long calls, Before before_each, Call call, std::fu
   seen.wrong += right() ? 0 : 1;
   seen.traffic.sent_bytes = after.sent_bytes - before.sent_bytes;
   seen.traffic.sent_messages = after.sent_messages - before.sent_messages;
-  seen.exchanges = static_cast<double>(calls);
+  seen.steps = seen.exchanges = static_cast<double>(calls);
   seen.allocations = quantile(std::move(allocated), 0.5);
   return together(net, seen, calls);
 }

@@ -36,7 +36,8 @@ struct Seen {
   double waiting = 0;          ///< seconds a round until the others had come
   double allocations = 0;      ///< of memory, in a usual round
   elastic::Traffic traffic{};  ///< of the whole run
-  double exchanges = 1;        ///< of a worker in the whole run
+  double steps = 1;            ///< of the whole run, those included whose times do not count
+  double exchanges = 0;        ///< of a worker in the whole run
   double wrong = 0;            ///< above 0: the data is not what it should be
 };
 
@@ -44,7 +45,8 @@ struct Seen {
 struct Outcome {
   double seconds = 0, p50 = 0, p99 = 0;  ///< of a round
   double waiting = 0, allocations = 0;
-  double bytes = 0, messages = 0;  ///< sent by all ranks together, over the rounds of one worker
+  double bytes = 0, messages = 0;  ///< a round, sent by all ranks together
+  double exchanges = 0;            ///< a round, of one worker
   double hidden = std::numeric_limits<double>::quiet_NaN();
   double bare = hidden;  ///< seconds of a step without the rule
   long rounds = 0;
@@ -82,9 +84,10 @@ Outcome together(Net& net, Seen const& seen, long rounds) {
   out.seconds = largest(net, mine);
   out.waiting = largest(net, seen.waiting);
   out.allocations = largest(net, seen.allocations);
-  double const exchanges = largest(net, seen.exchanges);
-  out.bytes = total(net, static_cast<double>(seen.traffic.sent_bytes)) / exchanges;
-  out.messages = total(net, static_cast<double>(seen.traffic.sent_messages)) / exchanges;
+  double const steps = largest(net, seen.steps);
+  out.exchanges = largest(net, seen.exchanges) / steps;
+  out.bytes = total(net, static_cast<double>(seen.traffic.sent_bytes)) / steps;
+  out.messages = total(net, static_cast<double>(seen.traffic.sent_messages)) / steps;
   out.right = total(net, seen.wrong) == 0;
   std::vector<double> padded = seen.rounds;  // a rank without rounds takes part in the gathering
   padded.resize(static_cast<std::size_t>(rounds), -1);

@@ -104,6 +104,7 @@ class Lead {
     counters["waiting_us"] = out.waiting * 1e6;
     counters["bytes"] = out.bytes;
     counters["messages"] = out.messages;
+    counters["exchanges"] = out.exchanges;
     counters["allocations"] = out.allocations;
     counters["rounds"] = double(out.rounds);
     if (!std::isnan(out.hidden)) counters["hidden"] = out.hidden;

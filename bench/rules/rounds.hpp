@@ -138,7 +138,8 @@ Seen run_rounds(Net& net, Rule const& rule, Dev& device, std::size_t bytes, long
   seen.waiting = works ? report.seconds.waiting / static_cast<double>(rounds + 2) : 0;
   seen.allocations = moments.usual_allocations();
   seen.traffic = report.traffic;
-  seen.exchanges = works ? std::max(1.0, static_cast<double>(report.exchanges)) : 1;
+  seen.steps = static_cast<double>(rounds + 2);
+  seen.exchanges = works ? static_cast<double>(report.exchanges) : 0;
   if constexpr (Elastic<Rule>)
     seen.wrong = wrong_elastic(net, works, host_copy(device, elastic::read(model.parameters())),
                                host_copy(device, trainer.state("center")));

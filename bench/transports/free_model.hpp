@@ -29,7 +29,8 @@ class FreeModel {
         x_(device.template allocate<float>(n)),
         g_(device.template allocate<float>(n)),
         work_(std::move(work)),
-        all_{{0, moves ? n : 0, elastic::ParameterKind::weight}} {}
+        all_{0, n, elastic::ParameterKind::weight},
+        moves_(moves) {}
   void work(std::function<void()> work) { work_ = std::move(work); }
   Dev& device() { return device_; }
   View parameters() { return x_.span(); }
@@ -38,15 +39,14 @@ class FreeModel {
     if (work_) work_();
     return 0;
   }
-  std::span<elastic::ParameterGroup const> groups() const {
-    return std::span(all_).first(all_[0].count > 0 ? 1 : 0);
-  }
+  std::span<elastic::ParameterGroup const> groups() const { return {&all_, moves_ ? std::size_t(1) : 0}; }
 
  private:
   Dev& device_;
   typename Dev::template Buffer<float> x_, g_;
   std::function<void()> work_;
-  std::array<elastic::ParameterGroup, 1> all_;
+  elastic::ParameterGroup all_;
+  bool moves_;
 };
 
 struct NoData {
