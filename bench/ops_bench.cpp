@@ -114,5 +114,6 @@ int main(int argc, char** argv) {
   add_all();
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  return benchmark::RunSpecifiedBenchmarks() > 0 && !failed ? 0 : 1;
+  benchmark::RunSpecifiedBenchmarks();
+  return failed ? 1 : 0;
 }
