@@ -45,6 +45,7 @@ struct Job {
   long steps = 0;
   long seed = 1;
   bool flip = false;
+  bool bind = false;
   int points = 0;
   long test_images = 0;
   std::string networks{};
@@ -64,6 +65,7 @@ struct Job {
       elastic::Option{"steps", &Job::steps, "of each worker, instead of epochs; 0: as epochs say", 0},
       elastic::Option{"seed", &Job::seed, "of the first parameters, the order of samples, and dropout", 0},
       elastic::Option{"flip", &Job::flip, "mirror half of the training images"},
+      elastic::Option{"bind", &Job::bind, "each worker on a core of its own, as far as there are cores"},
       elastic::Option{"points", &Job::points,
                       "how often on the way the center is kept, to be tested when training is over", 0, 100},
       elastic::Option{"test_images", &Job::test_images,

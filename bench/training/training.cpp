@@ -55,6 +55,16 @@ void start_together(Common& common, int ranks) {
   while (common.ready.load() < ranks) ::sched_yield();
 }
 
+/// From now on this process runs on one core, the `place`-th of those it may use, counted around.
+void stay_on(int place) {
+  cpu_set_t may, only;
+  CPU_ZERO(&only);
+  if (::sched_getaffinity(0, sizeof may, &may) != 0) return;
+  for (int core = 0, left = place % CPU_COUNT(&may); core < CPU_SETSIZE; ++core)
+    if (CPU_ISSET(core, &may) && left-- == 0) CPU_SET(core, &only);
+  ::sched_setaffinity(0, sizeof only, &only);
+}
+
 /// One rank's part; `index` tells ranks apart that do not know of each other.
 template <class Net, class Rule>
 Json train(Net& net, Rule const& rule, Job const& job, optimizer::Sgd const& sgd, Images const& images,
@@ -94,6 +104,7 @@ Json train(Net& net, Rule const& rule, Job const& job, optimizer::Sgd const& sgd
                   .steps_per_epoch = double(images.train.count) / (double(job.batch) * workers),
                   .testers = testers,
                   .test_every = 0.1};
+  if (job.bind && works) stay_on(place);
   start_together(common, ranks);
   curve.start();
   Report const report = trainer.run(model, batches, plan, curve);
