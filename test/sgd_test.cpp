@@ -107,6 +107,24 @@ TEMPLATE_TEST_CASE("plain SGD, heavy ball and Nesterov are their recurrences", "
   }
 }
 
+TEST_CASE("a step that subtracts on its way is the step and a subtraction") {
+  device::Cpu cpu;
+  for (optimizer::Sgd const& sgd : {optimizer::Sgd{}, optimizer::Sgd{.momentum = 0.5},
+                                    optimizer::Sgd{.momentum = 0.5, .momentum_kind = Momentum::heavy_ball}}) {
+    auto x = eighths<double>(9, 1), v = eighths<double>(9, 2), g = eighths<double>(9, 3),
+         d = eighths<double>(9, 4);
+    auto expected_x = x, expected_v = v;
+    ParameterGroup const middle{2, 5, ParameterKind::weight};
+    optimizer::LocalStep<device::Cpu, double>(cpu, sgd, Span<double>(expected_x), Span<double>(expected_v))
+        .apply(Span<double>(g), 0.25, middle);
+    for (std::size_t i = 2; i < 7; ++i) expected_x[i] -= d[i];
+    optimizer::LocalStep<device::Cpu, double>(cpu, sgd, Span<double>(x), Span<double>(v))
+        .apply(Span<double>(g), 0.25, middle, 1, Span<double>(d));
+    CHECK(x == expected_x);
+    CHECK(v == expected_v);
+  }
+}
+
 TEST_CASE("weight decay and the biases' rate go by the kind of a parameter") {
   using T = double;
   std::vector<ParameterGroup> const groups{

@@ -78,6 +78,68 @@ TEMPLATE_TEST_CASE("sums of resident buffers have the bits of a loop in rank ord
   sums_in_place<TestType, double>(3, 200'001);
 }
 
+/// into += gain * sum, of which x and `into` lie in the job, or one of them elsewhere on one rank.
+template <class Net, class T>
+void sums_added(int p, std::size_t n) {
+  INFO(p << " ranks, " << n << " values");
+  auto expected = random_values<T>(n, 50);
+  auto const sum = serial_sum<T>(n, p, 3);
+  for (std::size_t i = 0; i < n; ++i) expected[i] += T(0.5) * sum[i];
+  auto const answers = Launch<Net>::run(p, [&](SharedMemory& net) -> std::vector<double> {
+    device::Cpu device(net.resident());
+    auto const x_buffer = device.allocate<T>(n), into_buffer = device.allocate<T>(n);
+    auto const mine = random_values<T>(n, 3 + unsigned(net.rank())), start = random_values<T>(n, 50);
+    std::vector<T> elsewhere(n);
+    double wrong = 0;
+    for (int apart = 0; apart < 3; ++apart) {  // nothing, x, into
+      bool const last = net.rank() == p - 1;
+      Span<T> const x = last && apart == 1 ? Span<T>(elsewhere) : x_buffer.span();
+      Span<T> const into = last && apart == 2 ? Span<T>(elsewhere) : into_buffer.span();
+      for (int round = 0; round < 2; ++round) {
+        std::copy(mine.begin(), mine.end(), x.data());
+        std::copy(start.begin(), start.end(), into.data());
+        net.start_add_sum(into, 0.5, x).wait();
+        wrong += differences(into, expected) + differences(x, mine);
+      }
+    }
+    return {wrong};
+  });
+  CHECK(answers == support::Answers(std::size_t(p), {0}));
+}
+
+TEMPLATE_TEST_CASE("a sum that is added has the bits of a sum and an addition, and leaves its terms", "",
+                   SharedMemory, Forked<SharedMemory>) {
+  for (int const p : {1, 2, 3, 4, 5})
+    for (std::size_t const n : {std::size_t(1), std::size_t(1025), std::size_t(400'003)})
+      sums_added<TestType, float>(p, n);
+  sums_added<TestType, double>(3, 200'001);
+}
+
+TEST_CASE("a sum is added to as many values as it has, by those who want to") {
+  constexpr std::size_t n = 40'000;
+  Launch<SharedMemory>::run(2, [](SharedMemory& net) -> std::vector<double> {
+    device::Cpu device(net.resident());
+    auto const x_buffer = device.allocate<float>(n), into_buffer = device.allocate<float>(n);
+    Span<float> const x = x_buffer, into = into_buffer;
+    auto const mine = random_values<float>(n, 3 + unsigned(net.rank())), start = random_values<float>(n, 50);
+    std::copy(mine.begin(), mine.end(), x.data());
+    std::copy(start.begin(), start.end(), into.data());
+    CHECK_THAT(support::message_of<ConfigError>([&] { net.start_add_sum(into, 1, x.part(0, 7)).wait(); }),
+               ContainsSubstring("sum of 7 values: expected as many to add it to, found 40000"));
+    auto sum = serial_sum<float>(n, 2, 3);
+    if (net.rank() == 1) {  // what the other does with the sum is its own matter
+      net.all_reduce(x);
+      CHECK(differences(x, sum) == 0);
+    } else {
+      net.start_add_sum(into, 1, x).wait();
+      for (std::size_t i = 0; i < n; ++i) sum[i] += start[i];
+      CHECK(differences(into, sum) == 0);
+      CHECK(differences(x, mine) == 0);
+    }
+    return {};
+  });
+}
+
 TEMPLATE_TEST_CASE("sums of all kinds of buffers may be in flight at once", "", SharedMemory,
                    Forked<SharedMemory>) {
   constexpr int p = 3;

@@ -4,39 +4,19 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <filesystem>
-
-#include "elastic/data/cifar10.hpp"
-#include "elastic/data/idx.hpp"
-#include "elastic/model/nets.hpp"
 
 namespace bench {
 
 Images read(Job const& job) {
-  namespace data = elastic::data;
-  bool const cifar =
-      !job.data.empty() && std::filesystem::exists(std::filesystem::path(job.data) / "data_batch_1.bin");
-  auto const part = [&](data::Split split) {
-    return cifar ? data::cifar10(job.data, split)
-                 : data::fashion_mnist(job.data.empty() ? data::fashion_mnist_folder : job.data, split);
-  };
-  Images images{part(data::Split::train), part(data::Split::test), {}};
-  images.normal = data::normalization(images.train);
+  using elastic::data::Split;
+  Images images{
+      sample::small_images(job.data, Split::train), sample::small_images(job.data, Split::test), {}};
+  images.normal = elastic::data::normalization(images.train);
   return images;
 }
 
-elastic::model::Architecture architecture(NetName net, elastic::data::ImageSet const& images) {
-  namespace model = elastic::model;
-  switch (net) {
-    case NetName::easgd:
-      return model::easgd_cifar(images.channels, images.classes, {model::Init{model::Init::Kind::glorot}});
-    case NetName::async_easgd:
-      return model::async_easgd_cifar(images.channels, images.height, images.classes);
-    case NetName::perceptron: break;
-  }
-  if (images.channels != 1)
-    throw elastic::ConfigError("net: the perceptron takes Fashion-MNIST's gray images");
-  return model::perceptron();
+elastic::model::Architecture architecture(Job const& job, elastic::data::ImageSet const& images) {
+  return sample::architecture(job.net, images);
 }
 
 Json summary(Job const& job, elastic::optimizer::Sgd const& sgd, Json const& reports) {

@@ -3,16 +3,14 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
-#include <string_view>
 #include <tuple>
-#include <utility>
 #include <vector>
 
+#include "../../samples/kit/small_images.hpp"
 #include "elastic/data/image_set.hpp"
 #include "elastic/data/normalization.hpp"
 #include "elastic/error.hpp"
@@ -26,17 +24,9 @@ namespace bench {
 
 constexpr int evaluation_batch = 250;
 
-enum class NetName { perceptron, easgd, async_easgd };
-
-constexpr auto names(NetName) {
-  return std::array{std::pair{std::string_view("perceptron"), NetName::perceptron},
-                    std::pair{std::string_view("easgd"), NetName::easgd},
-                    std::pair{std::string_view("async_easgd"), NetName::async_easgd}};
-}
-
 struct Job {
   std::string data{};
-  NetName net = NetName::perceptron;
+  sample::NetName net = sample::NetName::perceptron;
   std::string rule = "bsp";
   std::string transport = "shared_memory";
   int workers = 2;
@@ -52,9 +42,7 @@ struct Job {
   std::string host = "127.0.0.1";
 
   static constexpr auto options = std::tuple{
-      elastic::Option{
-          "data", &Job::data,
-          "folder with CIFAR-10's .bin or Fashion-MNIST's files; not set: Debian's Fashion-MNIST"},
+      elastic::Option{"data", &Job::data, sample::data_help},
       elastic::Option{"net", &Job::net, "784-512-512-10, the EASGD paper's, or the Async-EASGD example's"},
       elastic::Option{"rule", &Job::rule,
                       "bsp, sync_easgd, async_easgd, or none: workers that never communicate"},
@@ -103,7 +91,7 @@ struct Images {
 Images read(Job const& job);
 
 /// Throws ConfigError for a net that does not take these images.
-elastic::model::Architecture architecture(NetName net, elastic::data::ImageSet const& images);
+elastic::model::Architecture architecture(Job const& job, elastic::data::ImageSet const& images);
 
 /// Steps of each worker.
 inline long steps_of(Job const& job, std::size_t images, int workers) {

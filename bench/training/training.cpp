@@ -80,7 +80,7 @@ Json train(Net& net, Rule const& rule, Job const& job, optimizer::Sgd const& sgd
   int const workers = job.rule == "none" ? ranks : layout.workers();
   int const place = job.rule == "none" ? index : net.rank() - layout.first_worker();
 
-  auto const architecture = bench::architecture(job.net, images.train);
+  auto const architecture = bench::architecture(job, images.train);
   model::Convnet model(architecture, role == Role::tester ? bench::evaluation_batch : job.batch,
                        std::uint64_t(job.seed), device);
   model.reseed(std::uint64_t(job.seed), std::uint64_t(index));

@@ -84,6 +84,13 @@ concept Collective = Transport<Net> && requires(Net& net, Span<float> x, Span<do
   { net.start_all_reduce(x) } -> Ticket;
 };
 
+/// A collective transport that adds a sum to another vector, x staying as it is, in fewer passes than a sum in place and
+/// an addition take.
+template <class Net>
+concept AddsSums = Collective<Net> && requires(Net& net, Span<float> into, Span<float> x) {
+  { net.start_add_sum(into, /*gain=*/1.0, x) } -> Ticket;  // into += gain * sum of x
+};
+
 /// The head of a message that has arrived and waits for its receive.
 struct Envelope {
   int source = -1;

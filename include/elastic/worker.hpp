@@ -113,11 +113,9 @@ class Worker {
 
   /// The local step: x moves along `share` times what stands in gradients(); a device of its own pace may still be at
   /// it when this returns.
-  void apply_gradient(double share = 1) {
-    auto const running = timeline_.during(Doing::computing);
-    for (ParameterGroup const& tensor : tensors_) step_maker_.apply(gradients(), rate(), tensor, share);
-    ++report_.steps;
-  }
+  void apply_gradient(double share = 1) { move(share, View()); }
+  /// The same, and x -= d in the same pass.
+  void apply_gradient_and_subtract(View d) { move(1, d); }
 
   /// Only the velocity's half of the local step; returns it. Throws ConfigError with Nesterov's momentum,
   /// which would look ahead along one worker's velocity and move along the sum of all.
@@ -155,6 +153,24 @@ class Worker {
       throw ConfigError("wire = " + to_text(wire) + ": sums in 16 bits go by messages, which " +
                         std::string(Net::name) + " has not; set wire = float32");
     }
+  }
+
+  /// into += gain * sum of x over all workers, x staying as it is, while the caller goes on; wait() on what it returns
+  /// changes `into` and `back`. `wire` and `back` are as with all_reduce().
+  [[nodiscard("wait() on it")]] auto start_add_sum(View into, double gain, View x, Wire wire = Wire::float32,
+                                                   View back = View()) requires Collective<Net> {
+    if constexpr (AddsSums<Net>) {
+      using Travelling = decltype(net_.start_add_sum(into, gain, x));
+      static_assert(std::same_as<Travelling, decltype(net_.start_all_reduce(x))>);
+      if (wire == Wire::float32) {
+        auto const running = timeline_.during(Doing::exchanging);
+        return Exchange<Travelling>(*this, net_.start_add_sum(into, gain, x));
+      }
+    }
+    if (!summed_) summed_.emplace(allocate(x.size()));
+    View const sum = summed_->span();
+    copy(x, sum);
+    return start_all_reduce(sum, wire, back).add_to(into, gain, sum);
   }
 
   /// The same by messages in any `wire`, one tensor after another.
@@ -326,7 +342,13 @@ class Worker {
         if (travelling_) return travelling_->wait();
         if constexpr (PointToPoint<Net>) worker_->sum_->finish();
       });
+      if (sum_.size() != 0) worker_->for_each(ops::AddScaled{gain_}, into_, read(sum_));
       worker_->exchanged_together();
+    }
+    /// What came is to be added, too.
+    Exchange add_to(View into, double gain, View sum) && {
+      into_ = into, gain_ = gain, sum_ = sum;
+      return std::move(*this);
     }
     bool done() {
       if (travelling_) return travelling_->done();
@@ -337,7 +359,15 @@ class Worker {
    private:
     Worker* worker_;
     std::optional<Travelling> travelling_;
+    View into_, sum_;
+    double gain_ = 1;
   };
+
+  void move(double share, View less) {
+    auto const running = timeline_.during(Doing::computing);
+    for (ParameterGroup const& tensor : tensors_) step_maker_.apply(gradients(), rate(), tensor, share, less);
+    ++report_.steps;
+  }
 
   void start_message_sum(View x, Wire wire, View back) {
     if (!sum_) sum_.emplace(net_, model_.device(), workers(), timeline_);
@@ -501,6 +531,7 @@ class Worker {
   View published_;
   Wire wire_{};                                             // of the exchanges with a server
   std::optional<typename Dev::template Buffer<T>> before_;  // x at the start of an exchange, or its deltas
+  std::optional<typename Dev::template Buffer<T>> summed_;  // a sum on its way that will be added
 
   struct None {};
   template <class N>

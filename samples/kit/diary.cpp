@@ -63,7 +63,11 @@ class Overview {
 class Diary::Parts {
  public:
   Parts(Job const& job, int rank, elastic::Layout const& layout, long steps, double images)
-      : rank_(rank), layout_(layout), watchdog_(rank, std::chrono::duration<double>(job.timeout / 2)) {
+      : rank_(rank),
+        layout_(layout),
+        watchdog_(rank, std::chrono::duration<double>(
+                            job.timeout / 2 +
+                            (layout.role_of(rank) == elastic::Role::tester ? job.test_every : 0))) {
     namespace fs = std::filesystem;
     elastic::Role const role = layout.role_of(rank);
     std::string const name(to_string(role)), number = std::to_string(rank);

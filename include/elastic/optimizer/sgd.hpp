@@ -104,6 +104,22 @@ struct Correct {
   }
 };
 
+/// A step, and x <- x - d behind it.
+template <class Step>
+struct AndSubtract {
+  Step step;
+  template <class T>
+  ELASTIC_FN void operator()(T& x, T g, T d) const {
+    step(x, g);
+    x -= d;
+  }
+  template <class T>
+  ELASTIC_FN void operator()(T& x, T& v, T g, T d) const {
+    step(x, v, g);
+    x -= d;
+  }
+};
+
 }  // namespace ops
 
 /// The step at one rate, on one model. `velocity` is empty for plain SGD.
@@ -120,17 +136,25 @@ class LocalStep {
   }
 
   /// After it: the rest of the step on the parameters of `group`, along the gradient `share` g, which takes no pass of
-  /// its own: r (share g + l x) = (share r) (g + l / share x), to the bit where `share` is a power of two.
-  void apply(View g, double rate, ParameterGroup const& group, double share = 1) {
+  /// its own: r (share g + l x) = (share r) (g + l / share x), to the bit where `share` is a power of two. In the same
+  /// pass x loses `less`, unless that is empty.
+  void apply(View g, double rate, ParameterGroup const& group, double share = 1, View less = View()) {
     auto const [whole, decay] = of(group, rate);
     double const r = share * whole, l = decay / share;
-    View const x = part(x_, group), gradient = part(g, group);
+    auto const pass = [&]<class Step>(Step step, auto... moved) {
+      if (less.size() == 0)
+        device_.for_each(step, moved..., read(part(g, group)));
+      else
+        device_.for_each(ops::AndSubtract<Step>{step}, moved..., read(part(g, group)),
+                         read(part(less, group)));
+    };
+    View const x = part(x_, group);
     if (sgd_.momentum == 0) {
-      device_.for_each(ops::Descend{r, l}, x, read(gradient));
+      pass(ops::Descend{r, l}, x);
     } else if (sgd_.looks_ahead()) {
-      device_.for_each(ops::Correct{r, l}, x, part(v_, group), read(gradient));
+      pass(ops::Correct{r, l}, x, part(v_, group));
     } else {
-      device_.for_each(ops::HeavyBall{sgd_.momentum, r, l}, x, part(v_, group), read(gradient));
+      pass(ops::HeavyBall{sgd_.momentum, r, l}, x, part(v_, group));
     }
   }
 

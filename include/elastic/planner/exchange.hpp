@@ -87,13 +87,15 @@ inline Exchange exchange(rule::Bsp const& rule, Job const& job, Site const& site
   return {all, all, 0, sum.cpu + arithmetic, true};
 }
 
-/// A sum of deltas. With jacobi it travels during a gradient where the transport goes on alone: delta, copy,
-/// then two additions. With post_step nothing is hidden, and two passes less are needed.
+/// A sum of deltas. With jacobi it travels during a gradient where the transport goes on alone: delta, its copy, one
+/// vector more for the local step, and an addition; or, where sums are added as they are made, delta, local step and one
+/// vector more for the sum. With post_step nothing is hidden.
 inline Exchange exchange(rule::SyncEasgd const& rule, Job const& job, Site const& site) {
   bool const jacobi = rule.order == rule::Order::jacobi;
   Sum const sum =
       all_reduce(site, detail::travelling(job, rule.wire), job.workers, rule.wire == Wire::float32);
-  double const arithmetic = detail::passes(job, site, jacobi ? 3 + 2 + 3 + 3 : 4 + 3);
+  bool const adds = adds_sums(site.through) && rule.wire == Wire::float32;
+  double const arithmetic = detail::passes(job, site, !jacobi ? 4 + 3 : adds ? 3 + 1 + 1 : 3 + 2 + 1 + 3);
   double const hidden = jacobi && goes_on_alone(site.through) ? std::min(sum.seconds, job.step_seconds) : 0;
   double const all = sum.seconds + arithmetic;
   return {all, all - hidden, 0, sum.cpu + arithmetic, true};
@@ -109,7 +111,7 @@ inline Exchange exchange(rule::AsyncEasgd const& rule, Job const& job, Site cons
   bool const jacobi = rule.order == rule::Order::jacobi;
   double const n = job.bytes();
   if (shares_memory(site.through)) {
-    double const after = jacobi ? detail::passes(job, site, 3) : 0;
+    double const after = jacobi ? detail::passes(job, site, 1) : 0;
     double const all = detail::passes(job, site, 4) + after;
     return {all, all, 4 * n / site.memory.all, all, false};
   }
@@ -120,7 +122,7 @@ inline Exchange exchange(rule::AsyncEasgd const& rule, Job const& job, Site cons
   double const serving = detail::passes(job, site, 2 + 1 + 3), both = bytes / link.both_ways;
   double const one = bytes / link.one_way, first = one * std::min(1.0, 8 / shards);
   double const service = pipelined(shards, both, serving) + (jacobi ? one / 2 : first);
-  double const own = detail::passes(job, site, jacobi ? 2 + 3 + 3 : 4);
+  double const own = detail::passes(job, site, jacobi ? 2 + 3 + 1 : 4);
   double const cpu = 4 * bytes * link.cpu + serving + own;
   if (!jacobi) {
     double const all = 2 * link.latency + pipelined(shards, both, serving, own);

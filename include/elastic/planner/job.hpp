@@ -25,6 +25,9 @@ constexpr bool shares_memory(Through through) {
   return through == Through::shared_memory || through == Through::threads;
 }
 
+/// Whether a sum of float32 values is added to another vector in the pass that makes it.
+constexpr bool adds_sums(Through through) { return through == Through::shared_memory; }
+
 /// Whether messages and sums go on while their process computes; elsewhere they advance inside calls only.
 constexpr bool goes_on_alone(Through through) { return through == Through::tcp; }
 

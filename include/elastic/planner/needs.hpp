@@ -40,9 +40,11 @@ inline MemoryNeed memory_need(rule::Bsp const& rule, Job const& job, Site const&
   return {detail::trained(job) + own * job.bytes() + detail::message_sum(job, rule.wire), 0};
 }
 
-/// The center's copy, the delta and its sum.
-inline MemoryNeed memory_need(rule::SyncEasgd const& rule, Job const& job, Site const&) {
-  return {detail::trained(job) + 3 * job.bytes() + detail::message_sum(job, rule.wire), 0};
+/// The center's copy, the delta, and with jacobi its sum, unless that is added as it is made.
+inline MemoryNeed memory_need(rule::SyncEasgd const& rule, Job const& job, Site const& site) {
+  bool const adds = adds_sums(site.through) && rule.wire == Wire::float32;
+  double const own = rule.order == rule::Order::jacobi && !adds ? 3 : 2;
+  return {detail::trained(job) + own * job.bytes() + detail::message_sum(job, rule.wire), 0};
 }
 
 /// In shared memory x as it was, or nothing, and the center once. By messages also the shards that are on

@@ -63,8 +63,7 @@ struct AsyncEasgd {
         auto exchange = w.start_exchange(ops::Stretch{rate.worker}, add(w.epoch()), x, limit,
                                          wire);  // d = alpha (x - c) of time t
         w.compute_gradient();
-        w.apply_gradient();
-        w.for_each(ops::Subtract{}, x, exchange.deltas());
+        w.apply_gradient_and_subtract(exchange.deltas());  // x -= eta g; x -= d
       } else {
         w.compute_gradient();
         w.apply_gradient();

@@ -41,18 +41,15 @@ struct SyncEasgd {
     auto const rate = moving_rate(*this, w.workers());
     auto x = w.parameters();
     auto center = w.state("center", x);
-    auto delta = w.allocate(x.size()), sum = w.allocate(x.size());
+    auto delta = w.allocate(x.size());
 
     while (w.next_step()) {
       if (order == Order::jacobi && w.step() % period == 0) {
         w.for_each(ops::Stretch{rate.worker}, delta.span(), x, center);  // d = alpha (x - c), both of time t
-        w.copy(delta, sum);
-        auto travelling = w.start_all_reduce(sum, wire, x);
+        auto travelling = w.start_add_sum(center, rate.gain(w.epoch()), delta, wire, x);  // c += sum d
         w.compute_gradient();
-        w.apply_gradient();
+        w.apply_gradient_and_subtract(delta);  // x -= eta g; x -= d
         travelling.wait();
-        w.for_each(ops::Subtract{}, x, delta.span());
-        w.for_each(ops::AddScaled{rate.gain(w.epoch())}, center, sum.span());
       } else {
         w.compute_gradient();
         w.apply_gradient();

@@ -151,6 +151,15 @@ class SharedMemory {
   Ticket<detail::Collective> start_all_reduce(Span<T> x) {
     return {*this, in_team(detail::Collective::sum_of(x.data(), x.size()))};
   }
+  /// into += gain * sum of x over the team, added in rank order; x stays. The same on every rank. Between resident()
+  /// vectors one pass of all ranks together.
+  template <std::floating_point T>
+  Ticket<detail::Collective> start_add_sum(Span<T> into, double gain, Span<T> x) {
+    if (into.size() != x.size())
+      throw ConfigError("sum of " + std::to_string(x.size()) +
+                        " values: expected as many to add it to, found " + std::to_string(into.size()));
+    return {*this, in_team(detail::Collective::adding_sum_of(x.data(), x.size(), into.data(), gain))};
+  }
 
   template <class T>
   using Window = detail::SharedWindow<T>;
@@ -297,10 +306,12 @@ class SharedMemory {
                               std::to_string(*r.wrong_size) + " bytes, expected " + std::to_string(r.bytes));
   }
   void complete(detail::Collective& c) {
-    if (c.finished) return;
-    check_collectives();
-    collectives_.linger(c);
-    wait_for("collective", c);
+    if (!c.finished) {
+      check_collectives();
+      collectives_.linger(c);
+      wait_for("collective", c);
+    }
+    c.complete();
   }
   template <class Message>
   static void check_met(Message const& m, char const* what) {

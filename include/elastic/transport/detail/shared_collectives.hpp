@@ -35,6 +35,7 @@ class SharedCollectives {
 
   void start(Collective& c) {
     count(c);
+    if (c.into && (team_ == 1 || c.small())) c.set_apart();
     if (team_ == 1) {
       c.finished = true;
     } else if (c.small()) {
@@ -186,13 +187,20 @@ class SharedCollectives {
     c.number = ++number_;
     Offer& mine = offer(job_.rank(), c.number);
     mine.shape = c.shape();
-    bool const resident = c.kind == Collective::sum && job_.heap().owns(c.data, c.bytes());
+    auto const owns = [&](std::byte* data) { return job_.heap().owns(data, c.bytes()); };
+    bool const resident = c.kind == Collective::sum && owns(c.data) && (!c.into || owns(c.into));
     mine.place = resident ? job_.heap().place(c.data) : 0;
+    mine.into = resident && c.into ? job_.heap().place(c.into) : 0;
     mine.done.store(0, std::memory_order_relaxed);
     mine.taken.store(0, std::memory_order_relaxed);
     mine.number.store(c.number);
-    if (!resident) c.path = Collective::staged_path;
+    if (!resident) go_through_stages(c);
     job_.wake_team(team_);
+  }
+  static void go_through_stages(Collective& c) {
+    if (c.path == Collective::staged_path) return;
+    c.path = Collective::staged_path;
+    if (c.into) c.set_apart();
   }
   /// One private buffer is enough for all to go through the stages.
   bool decide(Collective& c) {
@@ -203,7 +211,7 @@ class SharedCollectives {
     for (int r = 0; r < team_; ++r) {
       Offer const& theirs = offer(r, c.number);
       if (theirs.shape != c.shape()) throw_other_shape(r, theirs.shape, c);
-      if (theirs.place == 0) c.path = Collective::staged_path;
+      if (theirs.place == 0 || (theirs.into == 0) != (c.into == nullptr)) go_through_stages(c);
     }
     return true;
   }

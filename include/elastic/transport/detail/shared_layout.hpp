@@ -68,6 +68,7 @@ struct Offer {
   alignas(cache_line) std::atomic<std::uint64_t> number;  // of the collective, once the rest is written
   std::uint64_t shape;
   std::uint64_t place;              // of its values in the object; 0 if they are in private memory
+  std::uint64_t into;               // of what the sum is added to; 0 if it takes the values' place
   std::atomic<std::uint64_t> done;  // blocks it has summed, of any rank's share
   std::atomic<std::uint32_t> busy;  // it is summing one
   alignas(cache_line) std::atomic<std::uint64_t> taken;  // blocks of its share that somebody has begun

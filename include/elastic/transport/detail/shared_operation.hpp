@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "elastic/error.hpp"
 #include "elastic/transport/detail/shared_layout.hpp"
@@ -19,10 +20,20 @@ struct Collective {
   /// How a large one goes: through the stages, or on the ranks' buffers where they are.
   enum Path { undecided, staged_path, resident_path };
   using Sum = void (*)(Terms const&, std::size_t);
+  using AddSum = void (*)(Terms const&, double gain, std::size_t);
 
   template <class T>
   static Collective sum_of(T* data, std::size_t n) {
     return {sum, reinterpret_cast<std::byte*>(data), n, sizeof(T), 0, &sum_in_order<T>};
+  }
+  /// into += gain * sum of all ranks' data, which stays.
+  template <class T>
+  static Collective adding_sum_of(T* data, std::size_t n, T* into, double gain) {
+    Collective c = sum_of(data, n);
+    c.into = reinterpret_cast<std::byte*>(into);
+    c.gain = gain;
+    c.add_into = &add_sum_in_order<T>;
+    return c;
   }
 
   Kind kind = barrier;
@@ -31,7 +42,11 @@ struct Collective {
   std::size_t width = 1;  // bytes of one
   int root = 0;
   Sum add = nullptr;
-  std::uint64_t number = 0;  // among the small or the large ones, once it has begun
+  std::byte* into = nullptr;  // what a sum is added to, where it does not take its terms' place
+  double gain = 1;
+  AddSum add_into = nullptr;
+  std::vector<std::byte> apart{};  // a copy of the terms, where only their place can be summed in
+  std::uint64_t number = 0;      // among the small or the large ones, once it has begun
   Path path = undecided;
   std::size_t share = 0;   // bytes that each rank sums, on the resident path
   std::size_t staged = 0;  // pieces that have passed each phase here
@@ -42,6 +57,16 @@ struct Collective {
   std::size_t bytes() const { return n * width; }
   /// Small ones are added by every rank for itself: one exchange instead of two.
   bool small() const { return kind == barrier || (kind == sum && bytes() <= Cell::bytes); }
+  /// Sums in a copy from now on, which complete() adds.
+  void set_apart() {
+    apart.assign(data, data + bytes());
+    data = apart.data();
+  }
+  void complete() {
+    if (apart.empty()) return;
+    add_into({{data}, {into}}, gain, n);
+    apart.clear();
+  }
   /// What every rank must agree on.
   std::uint64_t shape() const {
     return bytes() * 4 + (kind == barrier ? 0 : kind == broadcast ? 1 : width == 4 ? 2 : 3);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sums of buffers that live in a shared-memory job: every block is read from all ranks' buffers and written
-// into all of them by one rank, nothing is copied. A rank takes the blocks of its own share first, which its
+// into all of them, or added to as many others, by one rank; nothing is copied. A rank takes the blocks of its own share first, which its
 // cache may still hold, then those that others have not come to.
 #pragma once
 
@@ -79,9 +79,16 @@ class SharedResident {
   }
   void add(Collective const& c, int team, Part part) {
     terms_.clear();
-    for (int r = 0; r < team; ++r) terms_.to.push_back(job_.base() + offer(r, c).place + part.begin);
-    terms_.from.assign(terms_.to.begin(), terms_.to.end());
-    c.add(terms_, (part.end - part.begin) / c.width);
+    std::size_t const n = (part.end - part.begin) / c.width;
+    for (int r = 0; r < team; ++r) {
+      Offer const& theirs = offer(r, c);
+      terms_.from.push_back(job_.base() + theirs.place + part.begin);
+      terms_.to.push_back(job_.base() + (c.into ? theirs.into : theirs.place) + part.begin);
+    }
+    if (c.into)
+      c.add_into(terms_, c.gain, n);
+    else
+      c.add(terms_, n);
   }
 
   SharedJob& job_;

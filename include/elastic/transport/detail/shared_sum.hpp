@@ -78,6 +78,48 @@ void sum_in_order(Terms const& terms, std::size_t n) {
   sum_by_blocks<T>(terms, n);
 }
 
+template <class T, std::size_t Count>
+void add_sum_at_once(Terms const& terms, double gain, std::size_t n) {
+  std::array<T const*, Count> from;
+  std::array<T*, Count> to;
+  for (std::size_t r = 0; r < Count; ++r) from[r] = reinterpret_cast<T const*>(terms.from[r]);
+  for (std::size_t d = 0; d < Count; ++d) to[d] = reinterpret_cast<T*>(terms.to[d]);
+  T const by = T(gain);
+  ELASTIC_INDEPENDENT
+  for (std::size_t i = 0; i < n; ++i) {
+    T sum = from[0][i];
+    for (std::size_t r = 1; r < Count; ++r) sum += from[r][i];
+    for (std::size_t d = 0; d < Count; ++d) to[d][i] += by * sum;
+  }
+}
+
+/// to[...] += gain * (from[0] + from[1] + ...), added in this order, `n` values of T each; sources and destinations are
+/// apart.
+template <class T>
+void add_sum_in_order(Terms const& terms, double gain, std::size_t n) {
+  auto const shaped = [&](std::size_t count) {
+    return terms.from.size() == count && terms.to.size() == count;
+  };
+  if (shaped(1)) return add_sum_at_once<T, 1>(terms, gain, n);
+  if (shaped(2)) return add_sum_at_once<T, 2>(terms, gain, n);
+  if (shaped(3)) return add_sum_at_once<T, 3>(terms, gain, n);
+  if (shaped(4)) return add_sum_at_once<T, 4>(terms, gain, n);
+  std::array<T, 1024> sum;  // stays in L1
+  for (std::size_t first = 0; first < n; first += sum.size()) {
+    std::size_t const count = std::min(sum.size(), n - first);
+    auto const term = [&](std::size_t r) { return reinterpret_cast<T const*>(terms.from[r]) + first; };
+    std::copy_n(term(0), count, sum.data());
+    for (std::size_t r = 1; r < terms.from.size(); ++r) {
+      T const* const c = term(r);
+      for (std::size_t i = 0; i < count; ++i) sum[i] += c[i];
+    }
+    for (std::byte* const to : terms.to) {
+      T* const y = reinterpret_cast<T*>(to) + first;
+      for (std::size_t i = 0; i < count; ++i) y[i] += T(gain) * sum[i];
+    }
+  }
+}
+
 }  // namespace elastic::transport::detail
 
 #undef ELASTIC_INDEPENDENT
