@@ -9,6 +9,7 @@
 
 #include "elastic/device/cpu.hpp"
 #include "elastic/rule/bsp.hpp"
+#include "elastic/rule/sync_easgd.hpp"
 #include "elastic/train.hpp"
 #include "support/catch.hpp"
 #include "support/launch_serial.hpp"
@@ -122,6 +123,25 @@ TEST_CASE("a step that subtracts on its way is the step and a subtraction") {
         .apply(Span<double>(g), 0.25, middle, 1, Span<double>(d));
     CHECK(x == expected_x);
     CHECK(v == expected_v);
+  }
+}
+
+TEST_CASE("the elastic force moves parameters of no tensor, too") {
+  for (bool const all : {true, false}) {
+    transport::Serial net;
+    device::Cpu cpu;
+    Slope<double> model(cpu, {{all ? 0u : 2u, all ? n : 5u, ParameterKind::weight}}, n);
+    auto const start = eighths<double>(n, 1), center = eighths<double>(n, 2);
+    std::copy(start.begin(), start.end(), model.parameters().data());
+    Trainer<transport::Serial, rule::SyncEasgd, device::Cpu, double> trainer(
+        net, {.alpha = 0.25, .period = 1}, cpu);
+    trainer.restore("center", Span<double const>(center));
+    Batches<double> batches{n};
+    trainer.run(model, batches, Plan{.steps = 1, .sgd = {.learning_rate = 0}, .same_start = false});
+    for (std::size_t i = 0; i < n; ++i) {
+      CHECK(model.parameters()[i] == start[i] - (start[i] - center[i]) / 4);
+      CHECK(trainer.state("center")[i] == center[i] + (start[i] - center[i]) / 4);
+    }
   }
 }
 

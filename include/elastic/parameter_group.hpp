@@ -20,6 +20,13 @@ struct ParameterGroup {
   ParameterKind kind = ParameterKind::weight;
 };
 
+/// Parameters in all of `groups`.
+inline std::size_t all_in(std::vector<ParameterGroup> const& groups) {
+  std::size_t count = 0;
+  for (ParameterGroup const& group : groups) count += group.count;
+  return count;
+}
+
 /// Those of `model`: its tensors. All of it if it does not say.
 template <class Model>
 std::vector<ParameterGroup> groups_of(Model& model) {

@@ -46,6 +46,7 @@ class Worker {
         entry_(std::move(entry)),
         model_(model),
         tensors_(groups_of(model)),
+        whole_(all_in(tensors_) == model.parameters().size()),
         data_(data),
         states_(states),
         plan_(plan),
@@ -114,8 +115,11 @@ class Worker {
   /// The local step: x moves along `share` times what stands in gradients(); a device of its own pace may still be at
   /// it when this returns.
   void apply_gradient(double share = 1) { move(share, View()); }
-  /// The same, and x -= d in the same pass.
-  void apply_gradient_and_subtract(View d) { move(1, d); }
+  /// The same, and x -= d, in the same pass where the tensors are all of x.
+  void apply_gradient_and_subtract(View d) {
+    move(1, whole_ ? d : View());
+    if (!whole_) for_each(ops::Subtract{}, parameters(), read(d));
+  }
 
   /// Only the velocity's half of the local step; returns it. Throws ConfigError with Nesterov's momentum,
   /// which would look ahead along one worker's velocity and move along the sum of all.
@@ -515,6 +519,7 @@ class Worker {
   Entry entry_;
   Model& model_;
   std::vector<ParameterGroup> tensors_;
+  bool whole_;  // the tensors are all parameters; what is frozen may be in none
   Data& data_;
   States<Dev, T>& states_;
   Plan const& plan_;
