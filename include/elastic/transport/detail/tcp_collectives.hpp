@@ -27,10 +27,14 @@ struct Team {
 /// Sums of at most so many bytes go whole to everybody: one latency instead of two for p / 2 times the bytes.
 inline constexpr std::size_t whole_limit = 8 << 10;
 /// How far each rank of a sum may be ahead of another: as much as stays in the cache, the kernel's copy
-/// included, and a few frames at least.
-constexpr std::size_t window(std::size_t others) {
-  return std::max<std::size_t>((std::size_t{1} << 20) / (1 + others), 128 << 10) / 64 * 64;
+/// included, and a few frames at least; but on a long way all that 10 Gbit/s have under way in a round trip.
+constexpr std::size_t window(std::size_t others, double round_trip) {
+  std::size_t const cached = std::max<std::size_t>((std::size_t{1} << 20) / (1 + others), 128 << 10);
+  auto const under_way = static_cast<std::size_t>(1.25e9 * std::min(round_trip, 1.0));
+  return std::max(cached, under_way) / 64 * 64;
 }
+static_assert(window(1, 100e-6) == 512 << 10 && window(7, 0) == 128 << 10);
+static_assert(window(1, 50e-3) == 62'500'000 / 64 * 64);
 
 /// Whether a sum of so many bytes over so many ranks goes whole to everybody.
 constexpr bool sums_whole(std::size_t bytes, int ranks) { return ranks == 2 || bytes <= whole_limit; }
@@ -87,7 +91,7 @@ TcpOperation* start_all_reduce(Engine& engine, Team team, Span<T> x) {
   r.rank = team.rank;
   r.ranks = team.ranks;
   r.whole = whole;
-  r.window = window(others);
+  r.window = window(others, engine.round_trip());
   r.ring = std::min(r.window, (own + 63) / 64 * 64);
   if (r.staging.size() < others * r.ring) r.staging.resize(others * r.ring);
 

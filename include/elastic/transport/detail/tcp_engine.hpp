@@ -129,6 +129,9 @@ class Engine {
 
   TcpLink& link(int rank) { return *links_[static_cast<std::size_t>(rank)]; }
 
+  /// Seconds to the farthest rank on another machine and back, as they were when it came; 0 if all are on this one.
+  double round_trip() const { return round_trip_; }
+
   /// The id of the next collective; every rank of the team counts alike.
   std::uint64_t next_collective() { return std::exchange(horizon_, horizon_ + 2); }
   /// From now on collectives are numbered anew, above all earlier ones.
@@ -273,7 +276,10 @@ class Engine {
   void seat(std::size_t r, Channel channel, std::string where, std::uint64_t incarnation) {
     error_code ignored;
     Socket const& socket = channel.socket();
-    if (socket.local_endpoint(ignored).address() == socket.remote_endpoint(ignored).address()) ++neighbors_;
+    if (socket.local_endpoint(ignored).address() == socket.remote_endpoint(ignored).address())
+      ++neighbors_;
+    else
+      round_trip_ = std::max(round_trip_, detail::round_trip(socket));
     crowded_ = neighbors_ > std::thread::hardware_concurrency();
     if (links_[r])
       for (auto* const list : {&touched_, &stale_, &focus_, &mail_}) std::erase(*list, links_[r].get());
@@ -699,6 +705,7 @@ class Engine {
 
   TcpOptions const options_;
   Identity me_;
+  double round_trip_ = 0;   // seconds, of the farthest rank on another machine
   unsigned neighbors_ = 1;  // ranks that are likely to share this machine's cores
   bool crowded_ = false;    // more ranks than cores
   mutable std::mutex mutex_;

@@ -60,6 +60,14 @@ inline bool alive(Socket const& socket) {
   return ::poll(&state, 1, 0) == 0;
 }
 
+/// Seconds from a byte to its acknowledgment, as the kernel has seen them so far; 0 if it does not say.
+inline double round_trip(Socket const& socket) {
+  ::tcp_info info{};
+  ::socklen_t size = sizeof info;
+  int const fd = const_cast<Socket&>(socket).native_handle();
+  return ::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 ? 1e-6 * info.tcpi_rtt : 0;
+}
+
 /// Runs one asynchronous operation on `socket` to its end; closes the socket at the deadline.
 template <class Start>
 error_code run_until(asio::io_context& io, Socket& socket, Clock::time_point deadline, Start start) {
