@@ -46,7 +46,7 @@ struct Collective {
   double gain = 1;
   AddSum add_into = nullptr;
   std::vector<std::byte> apart{};  // a copy of the terms, where only their place can be summed in
-  std::uint64_t number = 0;      // among the small or the large ones, once it has begun
+  std::uint64_t number = 0;        // among the small or the large ones, once it has begun
   Path path = undecided;
   std::size_t share = 0;   // bytes that each rank sums, on the resident path
   std::size_t staged = 0;  // pieces that have passed each phase here
