@@ -74,7 +74,7 @@ class Sweep {
 enum class Turn : std::uint64_t { ping, to_server, to_client, both, pass, end };
 struct Word {
   Turn turn;
-  std::uint64_t size;  ///< values of a vector; of pass how often
+  std::uint64_t times;  ///< of both and pass
 };
 
 struct Measured {
@@ -123,10 +123,10 @@ class Meter {
     auto const rate = [&](double taken) { return bytes / std::max(taken - 2 * m.link.latency, taken / 10); };
     m.to_server = rate(repeat(seconds, [&] { return push(); }));
     m.to_client = rate(repeat(seconds, [&] { return pull(); }));
-    double cpu = 0;
-    int rounds = 0;
-    m.link.both_ways = rate(repeat(seconds, [&] { return ++rounds, swap(cpu); }));
-    m.link.cpu = cpu / (2 * bytes * rounds);
+    double const once = swap(5).seconds;
+    Swaps const swaps = swap(std::max<std::uint64_t>(5, std::uint64_t(4 * seconds / once)));
+    m.link.both_ways = bytes / std::max(swaps.seconds - m.link.latency, swaps.seconds / 10);
+    m.link.cpu = swaps.cpu / (2 * bytes);
     m.link.one_way = std::min(m.to_server, m.to_client);
     if constexpr (in_memory) {
       elastic::Welcome welcome{};
@@ -210,19 +210,37 @@ class Meter {
       wait(arriving);
     });
   }
-  /// Adds this process's seconds of processors to `cpu`.
-  double swap(double& cpu) {
-    auto arriving = expect();
-    begin(Turn::both);
-    cpu -= processor_seconds();
-    double const taken = seconds_of([&] {
-      auto leaving = send();
-      wait(arriving);
-      wait(leaving);
-      hear();
-    });
-    cpu += processor_seconds();
-    return taken;
+  struct Swaps {
+    double seconds;  ///< of one
+    double cpu;      ///< of this process for one
+  };
+  /// One after another, as sums are: what congestion control makes of a pause for words is not theirs. Half of
+  /// them are for it to settle. Ranks that do not start together take turns in waiting for each other, so that it is
+  /// two of them one after the other whose time is the same.
+  Swaps swap(std::uint64_t times) {
+    tell({Turn::both, times});
+    hear();
+    Swaps const swaps = swap_now(times);
+    hear();
+    return swaps;
+  }
+  Swaps swap_now(std::uint64_t times) {
+    std::vector<double> taken;
+    double cpu = 0;
+    while (taken.size() < times) {
+      auto arriving = expect();
+      sweep_();
+      cpu -= processor_seconds();
+      taken.push_back(seconds_of([&] {
+        auto leaving = send();
+        wait(arriving);
+        wait(leaving);
+      }));
+      cpu += processor_seconds();
+    }
+    std::vector<double> two;
+    for (std::size_t k = times / 2; k + 1 < times; ++k) two.push_back(taken[k] + taken[k + 1]);
+    return {median(std::move(two)) / 2, cpu / double(times)};
   }
   void begin(Turn turn) {
     tell({turn, 0});
@@ -257,15 +275,11 @@ class Meter {
           continue;
         }
         case Turn::both: {
-          auto arriving = expect();
-          sweep_();
           tell(word);
-          auto leaving = send();
-          wait(arriving);
-          wait(leaving);
+          swap_now(word.times);
           break;
         }
-        case Turn::pass: pass(word.size); break;
+        case Turn::pass: pass(word.times); break;
         case Turn::ping: break;
         case Turn::end: tell(word); return;
       }

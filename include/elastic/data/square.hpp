@@ -51,7 +51,9 @@ struct Taps {
   int end() const { return first.back() + count; }
 };
 
-using Pixel = int __attribute__((vector_size(16)));  // g++ and clang++ add and multiply all four at once
+// g++ and clang++ add and multiply all four at once.
+using Pixel = int __attribute__((vector_size(16)));
+using Bytes = std::uint8_t __attribute__((vector_size(4)));
 
 /// Writes `count` pixels of RGB and a fourth byte to three planes.
 inline void separate(std::uint8_t const* __restrict pixels, std::size_t count, std::uint8_t* __restrict red,
@@ -62,8 +64,6 @@ inline void separate(std::uint8_t const* __restrict pixels, std::size_t count, s
     blue[x] = pixels[4 * x + 2];
   }
 }
-
-inline int rounded(int sum) { return (sum + (1 << (Taps::bits - 1))) >> Taps::bits; }
 
 }  // namespace detail
 
@@ -93,26 +93,28 @@ inline void read_square(std::span<std::uint8_t const> jpeg, std::string const& n
   reader.read(window, [&](int y, std::uint8_t const* pixels) {
     std::memcpy(source.get() + static_cast<std::size_t>(y) * row, pixels, row);
   });
+  constexpr int half = 1 << (detail::Taps::bits - 1);  // what rounds
   std::vector<int> line(row);
+  std::vector<std::uint8_t> resized(4 * side);
   for (std::size_t y = 0; y < side; ++y) {
     std::uint8_t const* from = source.get() + static_cast<std::size_t>(down.first[y] - window.top) * row;
     int const* weight = down.weights.data() + y * static_cast<std::size_t>(down.count);
     std::ranges::fill(line, 0);
     for (int k = 0; k < down.count; ++k, ++weight, from += row)
       for (std::size_t x = 0; x < row; ++x) line[x] += *weight * from[x];
-    for (int& value : line) value = detail::rounded(value);
+    for (int& value : line) value = (value + half) >> detail::Taps::bits;
     weight = across.weights.data();
     for (std::size_t x = 0; x < side; ++x) {
       int const* from_pixel = line.data() + 4 * (across.first[x] - window.left);
-      detail::Pixel sums{}, pixel;
+      detail::Pixel sums = detail::Pixel{} + half, pixel;
       for (int k = 0; k < across.count; ++k, ++weight, from_pixel += 4) {
         std::memcpy(&pixel, from_pixel, sizeof pixel);
         sums += *weight * pixel;
       }
-      red[y * side + x] = static_cast<std::uint8_t>(detail::rounded(sums[0]));
-      green[y * side + x] = static_cast<std::uint8_t>(detail::rounded(sums[1]));
-      blue[y * side + x] = static_cast<std::uint8_t>(detail::rounded(sums[2]));
+      detail::Bytes const bytes = __builtin_convertvector(sums >> detail::Taps::bits, detail::Bytes);
+      std::memcpy(&resized[4 * x], &bytes, sizeof bytes);
     }
+    detail::separate(resized.data(), side, red + y * side, green + y * side, blue + y * side);
   }
 }
 
