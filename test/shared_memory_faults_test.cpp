@@ -164,6 +164,21 @@ TEST_CASE("a process killed while the job forms is a PeerLost at those who have 
   CHECK(finish_process(ranks[0]) == std::vector<double>{peer_lost, victim});
 }
 
+TEST_CASE("an object that was opened while its maker enlarged it is told from a whole one") {
+  std::string const job = support::unique_name(),
+                    name = "/elastic-" + std::to_string(::geteuid()) + "-" + job;
+  auto const made = detail::NamedObject::create(name, job, 4096, 4096);
+  auto const early = detail::NamedObject::open(name);
+  REQUIRE(early);
+  CHECK(!early->grown());
+  REQUIRE(::ftruncate(made.second.file.get(), 8192) == 0);
+  CHECK(early->grown());
+  auto const whole = detail::NamedObject::open(name);
+  REQUIRE(whole);
+  CHECK(!whole->grown());
+  CHECK(whole->mapping->size() == 8192);
+}
+
 TEST_CASE("a rank that has left is a PeerLost at those who wait for it in a sum") {
   auto const job = support::unique_name();
   std::vector<support::Child> ranks;

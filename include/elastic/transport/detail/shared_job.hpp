@@ -310,6 +310,7 @@ class SharedJob {
              " left (ranks in containers must share a PID namespace)";
       return false;
     }
+    if (found->grown()) return false;
     if (header.version != JobHeader::current_version ||
         Layout(header.geometry).with_heaps() != found->mapping->size())
       throw ConfigError("shared memory: rank 0 of job '" + options_.job + "' was built with another elastic");

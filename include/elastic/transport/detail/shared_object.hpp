@@ -123,6 +123,12 @@ struct SharedFile {
   Descriptor file;
   std::shared_ptr<Mapping> mapping;
 
+  /// Whether the object is longer than what is mapped: its maker was not done when it was opened.
+  bool grown() const {
+    struct stat status {};
+    return ::fstat(file.get(), &status) == 0 && static_cast<std::size_t>(status.st_size) > mapping->size();
+  }
+
   /// Takes byte `place` for this open file, which lets it go when it is closed, however its process ends;
   /// false while another has it.
   bool take_place(std::size_t place) const {
